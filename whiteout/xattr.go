@@ -1,0 +1,100 @@
+package whiteout
+
+import "strings"
+
+// Xattrs are the extended attributes by which an upper folder records what a
+// plain file cannot say. The overlay names are the kernel's
+// (fs/overlayfs/overlayfs.h); the unio names are ours, for what overlayfs has
+// no form for.
+type Xattrs struct {
+	// Overlay's own.
+	Opaque   string // "y" on a folder: nothing of the lower shows through
+	Redirect string // on a folder: absolute lower path ("/a/b") or lower sibling name it continues
+	Metacopy string // on a regular file: attributes only, data is still the lower's
+	Whiteout string // on an empty regular file: a whiteout without a device (kernel ≥ 6.7)
+	// Ours.
+	Origin string // decimal node number of the lower node this was copied up from
+}
+
+// Privileged are the attributes that root uses; nobody else can set or see
+// them.
+var privileged = newXattrs("trusted.")
+
+// unprivileged are those of a union without privilege (overlayfs's
+// "userxattr" mode).
+var unprivileged = newXattrs("user.")
+
+func newXattrs(ns string) Xattrs {
+	return Xattrs{
+		Opaque:   ns + "overlay.opaque",
+		Redirect: ns + "overlay.redirect",
+		Metacopy: ns + "overlay.metacopy",
+		Whiteout: ns + "overlay.whiteout",
+		Origin:   ns + "unio.origin",
+	}
+}
+
+// XattrsFor returns the names for a union with or without privilege.
+func XattrsFor(root bool) Xattrs {
+	if root {
+		return privileged
+	}
+	return unprivileged
+}
+
+// OverrideStat is where owner, mode and type of a file are kept when the real
+// ones cannot be set, as "uid:gid:mode[:type]", mode octal, type one of dir,
+// file, symlink, pipe, socket, block-MAJ-MIN, char-MAJ-MIN
+// (containers/storage, pkg/idtools and drivers/overlay).
+const OverrideStat = "user.containers.override_stat"
+
+// OpaqueValue marks a folder opaque in [Xattrs.Opaque].
+const OpaqueValue = "y"
+
+// IsPrivate reports whether an extended attribute belongs to the union's own
+// bookkeeping: hidden from users of the mount, never written to a layer.
+func IsPrivate(name string) bool {
+	return name == OverrideStat ||
+		hasAnyPrefix(name, "trusted.overlay.", "user.overlay.", "trusted.unio.", "user.unio.")
+}
+
+func hasAnyPrefix(s string, prefixes ...string) bool {
+	for _, p := range prefixes {
+		if strings.HasPrefix(s, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// escaped pairs each private namespace with the prefix under which a user's
+// attribute of that namespace is stored in an upper folder, as overlayfs does
+// for nested overlays (overlayfs.rst, "Nesting overlayfs mounts").
+var escaped = [...][2]string{
+	{"trusted.overlay.", "trusted.overlay.overlay."},
+	{"user.overlay.", "user.overlay.overlay."},
+	{"trusted.unio.", "trusted.unio.unio."},
+	{"user.unio.", "user.unio.unio."},
+}
+
+// Escape returns the name under which an attribute that the user of a mount
+// (or a layer) calls name is stored in an upper folder.
+func Escape(name string) string {
+	for _, e := range escaped {
+		if rest, ok := strings.CutPrefix(name, e[0]); ok {
+			return e[1] + rest
+		}
+	}
+	return name
+}
+
+// Unescape is the reverse of [Escape]: the name that the user sees. It reports
+// false for an attribute that is the union's own and not to be seen at all.
+func Unescape(stored string) (name string, ok bool) {
+	for _, e := range escaped {
+		if rest, ok := strings.CutPrefix(stored, e[1]); ok {
+			return e[0] + rest, true
+		}
+	}
+	return stored, !IsPrivate(stored)
+}
