@@ -1,0 +1,42 @@
+package main
+
+import (
+	"github.com/urfave/cli/v2"
+)
+
+// commands lists the commands, in the order of the help text. A command that
+// docker also offers inside a group is built twice, once for each place.
+func commands() []*cli.Command {
+	return []*cli.Command{
+		imageGroup(),
+		containerGroup(),
+		versionCommand(),
+	}
+}
+
+// imageGroup is "unio image": the image commands under docker's other names.
+func imageGroup() *cli.Command {
+	return group("image", "Manage images")
+}
+
+// containerGroup is "unio container".
+func containerGroup() *cli.Command {
+	return group("container", "Manage containers")
+}
+
+// named gives a command another name, and aliases, for use in a group.
+func named(c *cli.Command, name string, aliases ...string) *cli.Command {
+	c.Name, c.Aliases = name, aliases
+	return c
+}
+
+// group builds a command that only holds others.
+func group(name, usage string, members ...*cli.Command) *cli.Command {
+	return &cli.Command{
+		Name:        name,
+		Usage:       usage,
+		ArgsUsage:   "COMMAND",
+		Subcommands: members,
+		HideHelp:    true,
+	}
+}

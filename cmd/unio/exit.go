@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+// Exit codes, as docker's CLI gives them.
+const (
+	exitOK          = 0
+	exitFailure     = 1
+	exitTemplate    = 64  // inspect -f: the template does not parse
+	exitBadFlag     = 125 // unknown flag, malformed filter; chroot: our own failure
+	exitInterrupted = 130 // 128 + SIGINT
+)
+
+// usageError is a command line that cannot be understood. It is shown with the
+// command's usage.
+type usageError struct {
+	code    int
+	msg     string
+	app     *cli.App
+	command *cli.Command // nil: the application itself
+}
+
+func (e *usageError) Error() string { return e.msg }
+
+// exitError is an error that ends the program with another code than 1. A nil
+// err ends it in silence: everything has been said.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit status %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// withCode makes the program end with this exit code if err is not nil.
+func withCode(code int, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &exitError{code: code, err: err}
+}
+
+// report tells the user about err on w and returns the exit code.
+func report(w io.Writer, err error) int {
+	var usage *usageError
+	var exit *exitError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &usage):
+		fmt.Fprint(w, usage.msg, "\n\n", usageHint(usage.app, usage.command))
+		return usage.code
+	case errors.As(err, &exit):
+		if exit.err != nil {
+			fmt.Fprintln(w, errorText(exit.err))
+		}
+		return exit.code
+	case errors.Is(err, context.Canceled):
+		return exitInterrupted
+	}
+	fmt.Fprintln(w, errorText(err))
+	return exitFailure
+}
+
+// errorText is an error as one paragraph behind "Error: ". Several joined
+// errors, of a command that went on after the first, get one line each.
+func errorText(err error) string {
+	lines := strings.Split(strings.TrimRight(err.Error(), "\n"), "\n")
+	return "Error: " + strings.Join(lines, "\nError: ")
+}
+
+// unknownCommand is the error for a word that names no command.
+func unknownCommand(app *cli.App, parent *cli.Command, word string) error {
+	path := app.HelpName
+	if parent != nil {
+		path = parent.HelpName
+	}
+	return &usageError{
+		code: exitFailure, app: app, command: parent,
+		msg: fmt.Sprintf("unio: unknown command: %s %s", path, word),
+	}
+}
+
+// exactArgs, minArgs, maxArgs, rangeArgs and noArgs check the number of a
+// command's arguments; set one as the command's Before.
+func exactArgs(n int) cli.BeforeFunc { return rangeArgs(n, n) }
+
+func minArgs(n int) cli.BeforeFunc { return rangeArgs(n, -1) }
+
+func maxArgs(n int) cli.BeforeFunc { return rangeArgs(0, n) }
+
+func noArgs(c *cli.Context) error { return rangeArgs(0, 0)(c) }
+
+// rangeArgs accepts from low to high arguments; high < 0 means no limit.
+func rangeArgs(low, high int) cli.BeforeFunc {
+	return func(c *cli.Context) error {
+		n := c.NArg()
+		if n >= low && (high < 0 || n <= high) {
+			return nil
+		}
+		return &usageError{
+			code: exitFailure, app: c.App, command: c.Command,
+			msg: fmt.Sprintf("unio: '%s' %s", c.Command.HelpName, wantedArgs(low, high)),
+		}
+	}
+}
+
+// wantedArgs says in docker's words how many arguments a command takes.
+func wantedArgs(low, high int) string {
+	switch {
+	case high == 0:
+		return "accepts no arguments"
+	case low == high:
+		return "requires " + plural(low)
+	case high < 0:
+		return "requires at least " + plural(low)
+	case low == 0:
+		return "requires at most " + plural(high)
+	}
+	return fmt.Sprintf("requires at least %d and at most %s", low, plural(high))
+}
+
+func plural(n int) string {
+	if n == 1 {
+		return "1 argument"
+	}
+	return fmt.Sprintf("%d arguments", n)
+}

@@ -1,0 +1,83 @@
+// Command unio keeps container images on this machine, mounts them as
+// ordinary folders with a copy-on-write layer on top, runs programs in them,
+// and commits what changed as a new image.
+//
+// Each command has a file of its own with a function xxxCommand; commands.go
+// lists them. flags.go reads the command line as docker does, exit.go turns
+// errors into messages and exit codes, env.go opens what commands work on.
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+)
+
+func main() {
+	os.Exit(run(os.Args))
+}
+
+// run is the whole program, given its command line, the program's name
+// included. It returns the exit code.
+func run(args []string) int {
+	ctx, stop := interruptible(context.Background())
+	defer stop()
+	app := newApp(os.Stdin, os.Stdout, os.Stderr)
+	return report(app.ErrWriter, execute(ctx, app, args))
+}
+
+// interruptible returns a context that SIGINT or SIGTERM cancels. A second
+// signal then ends the program at once.
+func interruptible(parent context.Context) (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(parent, unix.SIGINT, unix.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
+}
+
+// execute reads the command line and runs the command that it names.
+func execute(ctx context.Context, app *cli.App, args []string) error {
+	app.Setup()
+	line, err := parseLine(app, args)
+	if err != nil {
+		return err
+	}
+	if line.help {
+		_, err := io.WriteString(app.Writer, line.usage())
+		return err
+	}
+	return app.RunContext(ctx, line.args)
+}
+
+// newApp builds the application: global flags, commands, streams.
+func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
+	return &cli.App{
+		Name:                      "unio",
+		HelpName:                  "unio",
+		Usage:                     "Container images as folders",
+		Reader:                    stdin,
+		Writer:                    stdout,
+		ErrWriter:                 stderr,
+		Flags:                     globalFlags(),
+		Commands:                  commands(),
+		Before:                    openEnv,
+		Action:                    noCommand,
+		HideHelp:                  true,
+		HideVersion:               true,
+		DisableSliceFlagSeparator: true,
+		ExitErrHandler:            func(*cli.Context, error) {}, // report does it
+	}
+}
+
+// noCommand is what unio does when no command is named.
+func noCommand(c *cli.Context) error {
+	if c.Bool("version") {
+		_, err := io.WriteString(c.App.Writer, shortVersion()+"\n")
+		return err
+	}
+	_, err := io.WriteString(c.App.Writer, usageText(c.App, nil))
+	return err
+}

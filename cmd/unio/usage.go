@@ -1,0 +1,158 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/mattn/go-runewidth"
+	"github.com/urfave/cli/v2"
+)
+
+// usageText is the help text of a command, or of the application if c is nil,
+// in docker's layout.
+func usageText(app *cli.App, c *cli.Command) string {
+	var b strings.Builder
+	flags, children, about := app.Flags, app.Commands, app.Usage
+	if c != nil {
+		flags, children, about = c.Flags, c.Subcommands, c.Usage
+	}
+	fmt.Fprintf(&b, "Usage:  %s\n\n%s\n", usageLine(app, c), about)
+	if c != nil && c.Description != "" {
+		fmt.Fprintf(&b, "\n%s\n", strings.TrimSpace(c.Description))
+	}
+	if c != nil {
+		b.WriteString(aliasText(c))
+	}
+	b.WriteString(commandTable(children))
+	b.WriteString(flagTable(flags))
+	if len(children) > 0 {
+		fmt.Fprintf(&b, "\nRun '%s COMMAND --help' for more information on a command.\n", commandPath(app, c))
+	}
+	return b.String()
+}
+
+// usageHint is what follows an error in a command line.
+func usageHint(app *cli.App, c *cli.Command) string {
+	return fmt.Sprintf("Usage:  %s\n\nRun '%s --help' for more information\n", usageLine(app, c), commandPath(app, c))
+}
+
+// usageLine is the command with the shape of its arguments.
+func usageLine(app *cli.App, c *cli.Command) string {
+	if c == nil {
+		return app.HelpName + " [OPTIONS] COMMAND"
+	}
+	parts := []string{c.HelpName}
+	if len(visible(c.Flags)) > 0 {
+		parts = append(parts, "[OPTIONS]")
+	}
+	if c.ArgsUsage != "" {
+		parts = append(parts, c.ArgsUsage)
+	}
+	return strings.Join(parts, " ")
+}
+
+func commandPath(app *cli.App, c *cli.Command) string {
+	if c == nil {
+		return app.HelpName
+	}
+	return c.HelpName
+}
+
+func aliasText(c *cli.Command) string {
+	if len(c.Aliases) == 0 {
+		return ""
+	}
+	parent := strings.TrimSuffix(c.HelpName, c.Name)
+	names := []string{c.HelpName}
+	for _, a := range c.Aliases {
+		names = append(names, parent+a)
+	}
+	return fmt.Sprintf("\nAliases:\n  %s\n", strings.Join(names, ", "))
+}
+
+func commandTable(children []*cli.Command) string {
+	var rows [][2]string
+	for _, c := range children {
+		if !c.Hidden {
+			rows = append(rows, [2]string{c.Name, c.Usage})
+		}
+	}
+	return table("Commands", rows)
+}
+
+func flagTable(flags []cli.Flag) string {
+	var rows [][2]string
+	for _, f := range visible(flags) {
+		rows = append(rows, flagRow(f))
+	}
+	slices.SortStableFunc(rows, func(a, b [2]string) int {
+		return strings.Compare(strings.TrimLeft(a[0][4:], "-"), strings.TrimLeft(b[0][4:], "-"))
+	})
+	return table("Options", rows)
+}
+
+// flagRow renders one flag: short name or blanks, long name, kind of value.
+func flagRow(f cli.Flag) [2]string {
+	title := flagTitle(f)
+	if strings.HasPrefix(title, "--") {
+		title = "    " + title
+	}
+	d, ok := f.(cli.DocGenerationFlag)
+	if !ok {
+		return [2]string{title, ""}
+	}
+	text := d.GetUsage()
+	if d.TakesValue() {
+		var kind string
+		if kind, text = valueKind(f, text); kind != "" {
+			title += " " + kind
+		}
+	}
+	return [2]string{title, text}
+}
+
+// valueKind names the kind of value a flag takes: a word in back quotes in the
+// help text, or the flag's type.
+func valueKind(f cli.Flag, text string) (kind, plain string) {
+	if before, rest, ok := strings.Cut(text, "`"); ok {
+		if word, after, ok := strings.Cut(rest, "`"); ok {
+			return word, before + word + after
+		}
+	}
+	switch f.(type) {
+	case *cli.StringSliceFlag:
+		return "list", text
+	case *cli.IntFlag:
+		return "int", text
+	case *cli.DurationFlag:
+		return "duration", text
+	}
+	return "string", text
+}
+
+// visible leaves out the flags that are not shown.
+func visible(flags []cli.Flag) []cli.Flag {
+	return slices.DeleteFunc(slices.Clone(flags), func(f cli.Flag) bool {
+		v, ok := f.(cli.VisibleFlag)
+		return ok && !v.IsVisible()
+	})
+}
+
+// table lays out two columns under a heading; nothing for no rows.
+func table(heading string, rows [][2]string) string {
+	if len(rows) == 0 {
+		return ""
+	}
+	wide := 0
+	for _, r := range rows {
+		wide = max(wide, runewidth.StringWidth(r[0]))
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n%s:\n", heading)
+	for _, r := range rows {
+		text := strings.ReplaceAll(r[1], "\n", "\n"+strings.Repeat(" ", wide+5))
+		fmt.Fprintf(&b, "  %s   %s\n", runewidth.FillRight(r[0], wide), text)
+	}
+	return b.String()
+}
