@@ -14,6 +14,7 @@ type Xattrs struct {
 	Whiteout string // on an empty regular file: a whiteout without a device (kernel ≥ 6.7)
 	// Ours.
 	Origin string // decimal node number of the lower node this was copied up from
+	Nlink  string // on a file in the link hub: decimal count of its names in the union
 }
 
 // Privileged are the attributes that root uses; nobody else can set or see
@@ -31,6 +32,7 @@ func newXattrs(ns string) Xattrs {
 		Metacopy: ns + "overlay.metacopy",
 		Whiteout: ns + "overlay.whiteout",
 		Origin:   ns + "unio.origin",
+		Nlink:    ns + "unio.nlink",
 	}
 }
 

@@ -3,9 +3,14 @@
 // system call. Every call takes a descriptor and a single path component, so
 // no path is walked twice and no symbolic link is ever followed; every
 // descriptor that it opens is close-on-exec. Errors are plain errnos.
+//
+// Calls on attributes also take the empty name: it means the file that the
+// descriptor itself stands for, be it open or a mere handle (O_PATH), with or
+// without a name left.
 package fsat
 
 import (
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -72,8 +77,11 @@ func Close(fd int) error {
 	return nil
 }
 
-// Stat fills in the attributes of name itself; "." means dirfd.
+// Stat fills in the attributes of name itself.
 func Stat(dirfd int, name string, st *unix.Stat_t) error {
+	if name == "" {
+		return Fstat(dirfd, st)
+	}
 	return retry(func() error { return unix.Fstatat(dirfd, name, st, unix.AT_SYMLINK_NOFOLLOW) })
 }
 
@@ -158,17 +166,37 @@ func Rename(oldDir int, oldName string, newDir int, newName string, flags uint) 
 
 // Chown sets the owner of name itself; -1 leaves a number as it is.
 func Chown(dirfd int, name string, uid, gid int) error {
-	return unix.Fchownat(dirfd, name, uid, gid, unix.AT_SYMLINK_NOFOLLOW)
+	return unix.Fchownat(dirfd, name, uid, gid, unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH)
 }
 
 // Chmod sets the permission bits of name. It must not be a symbolic link,
 // which the call would follow: the caller knows the type.
 func Chmod(dirfd int, name string, mode uint32) error {
-	return unix.Fchmodat(dirfd, name, mode&0o7777, 0)
+	if name != "" {
+		return unix.Fchmodat(dirfd, name, mode&0o7777, 0)
+	}
+	err := unix.Fchmod(dirfd, mode&0o7777)
+	if err == unix.EBADF { // a mere handle
+		err = unix.Chmod(magicLink(dirfd), mode&0o7777)
+	}
+	return err
 }
 
 // Utimes sets access and modification time of name itself; a Nsec of
 // UTIME_OMIT leaves one as it is, UTIME_NOW takes the clock's.
 func Utimes(dirfd int, name string, atime, mtime unix.Timespec) error {
-	return unix.UtimesNanoAt(dirfd, name, []unix.Timespec{atime, mtime}, unix.AT_SYMLINK_NOFOLLOW)
+	flags := unix.AT_SYMLINK_NOFOLLOW
+	if name == "" {
+		dirfd, name, flags = unix.AT_FDCWD, magicLink(dirfd), 0
+	}
+	return unix.UtimesNanoAt(dirfd, name, []unix.Timespec{atime, mtime}, flags)
+}
+
+// magicLink is the path of a descriptor's own file. Following it leads to that
+// file, also when it is a symbolic link or has no name any more (proc(5)).
+func magicLink(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
+
+// Reopen opens the file that fd stands for once more, with other flags.
+func Reopen(fd, flags int) (int, error) {
+	return open(unix.AT_FDCWD, magicLink(fd), flags|unix.O_CLOEXEC, 0)
 }

@@ -3,7 +3,6 @@ package fsat
 import (
 	"bytes"
 	"runtime"
-	"strconv"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -28,7 +27,7 @@ type xattrArgs struct {
 // procPath names an entry for the path-taking calls of older kernels. The
 // magic link of the descriptor is followed, name is not.
 func procPath(dirfd int, name string) string {
-	return "/proc/self/fd/" + strconv.Itoa(dirfd) + "/" + name
+	return magicLink(dirfd) + "/" + name
 }
 
 func ptr(b []byte) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(b)) }
@@ -53,6 +52,13 @@ func xattrCall(trap uintptr, dirfd int, name, attr string, args *xattrArgs) (int
 // GetXattr reads an attribute of name itself into buf and returns its length;
 // an empty buf asks for the length. ENODATA: there is none.
 func GetXattr(dirfd int, name, attr string, buf []byte) (int, error) {
+	if name == "" {
+		n, err := unix.Fgetxattr(dirfd, attr, buf)
+		if err == unix.EBADF {
+			n, err = unix.Getxattr(magicLink(dirfd), attr, buf)
+		}
+		return n, err
+	}
 	var pin runtime.Pinner
 	defer pin.Unpin()
 	args := &xattrArgs{size: uint32(len(buf))}
@@ -104,6 +110,13 @@ func ListXattr(dirfd int, name string) ([]string, error) {
 }
 
 func listXattr(dirfd int, name string, buf []byte) (int, error) {
+	if name == "" {
+		n, err := unix.Flistxattr(dirfd, buf)
+		if err == unix.EBADF {
+			n, err = unix.Listxattr(magicLink(dirfd), buf)
+		}
+		return n, err
+	}
 	path, err := unix.BytePtrFromString(name)
 	if err != nil {
 		return 0, err
@@ -135,6 +148,13 @@ func splitNames(buf []byte) []string {
 // SetXattr sets an attribute of name itself; flags are XATTR_CREATE and
 // XATTR_REPLACE.
 func SetXattr(dirfd int, name, attr string, value []byte, flags int) error {
+	if name == "" {
+		err := unix.Fsetxattr(dirfd, attr, value, flags)
+		if err == unix.EBADF {
+			err = unix.Setxattr(magicLink(dirfd), attr, value, flags)
+		}
+		return err
+	}
 	var pin runtime.Pinner
 	defer pin.Unpin()
 	args := &xattrArgs{size: uint32(len(value)), flags: uint32(flags)}
@@ -151,6 +171,13 @@ func SetXattr(dirfd int, name, attr string, value []byte, flags int) error {
 
 // RemoveXattr removes an attribute of name itself.
 func RemoveXattr(dirfd int, name, attr string) error {
+	if name == "" {
+		err := unix.Fremovexattr(dirfd, attr)
+		if err == unix.EBADF {
+			err = unix.Removexattr(magicLink(dirfd), attr)
+		}
+		return err
+	}
 	path, err := unix.BytePtrFromString(name)
 	if err != nil {
 		return err
