@@ -1,0 +1,60 @@
+# unio: build, try and test. `make test` and `make demo` install what they
+# miss on a fresh Debian or Ubuntu machine (scripts/need.sh, scripts/go).
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := build
+
+GO      := $(CURDIR)/scripts/go
+PREFIX  ?= /usr/local
+DESTDIR ?=
+OUT     := $(CURDIR)/bin
+FUZZTIME ?= 10s
+TESTFLAGS ?=
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+COMMIT  := $(shell git rev-parse HEAD 2>/dev/null)
+DATE    := $(shell git log -1 --format=%cI 2>/dev/null)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.date=$(DATE)
+
+# What needs no mount of its own, and the server's tests: under the race detector.
+RACE := ./whiteout/... ./cow/... ./unionfs/... ./imagestore/... ./build/... ./container/...
+
+.PHONY: all build install demo test test-rootless race lint fuzz bench clean need-build need-test need-demo
+
+all: build
+
+need-build need-test need-demo: need-%:
+	@scripts/need.sh $*
+
+build: need-build ## one static binary, bin/unio
+	@mkdir -p $(OUT)
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(OUT)/unio ./cmd/unio
+
+install: ## below $(DESTDIR)$(PREFIX)
+	@test -x $(OUT)/unio || { echo "run make build first"; exit 1; }
+	install -D -m 0755 $(OUT)/unio $(DESTDIR)$(PREFIX)/bin/unio
+
+demo: need-demo build ## the whole journey, with real output
+	PATH=$(OUT):$$PATH scripts/demo.sh
+
+test: need-test build ## everything, as root with real mounts, registries and clients
+	@scripts/test.sh $(TESTFLAGS)
+
+test-rootless: need-test ## what an ordinary user can do, as the user nobody when started by root
+	@scripts/test-rootless.sh
+
+race: need-test ## the race detector over everything but the end-to-end tests
+	CGO_ENABLED=1 $(GO) test -race -timeout 15m $(RACE)
+
+lint: need-build ## format, vet, staticcheck, shell syntax
+	@scripts/lint.sh
+
+fuzz: need-build ## every fuzz target for FUZZTIME
+	@scripts/fuzz.sh $(FUZZTIME)
+
+bench: need-test build ## beside docker, podman, umoci, overlayfs and fuse-overlayfs
+	UNIO=$(OUT)/unio $(GO) run ./integration/bench $(BENCHFLAGS)
+
+clean:
+	rm -rf $(OUT) out coverage.out
