@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -11,9 +12,9 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// version is set by the linker (-ldflags "-X main.version=…"); without it the
-// module's own version is shown.
-var version string
+// Set by the linker (-ldflags "-X main.version=…"); what is missing is taken
+// from what the go command records in every binary.
+var version, commit, date string
 
 // buildData says what this binary was built from.
 type buildData struct {
@@ -29,7 +30,7 @@ type buildData struct {
 // readBuildData collects what the linker and the go command recorded.
 func readBuildData() buildData {
 	b := buildData{
-		Version: version, GoVersion: runtime.Version(),
+		Version: version, Commit: commit, BuildTime: date, GoVersion: runtime.Version(),
 		Os: runtime.GOOS, Arch: runtime.GOARCH,
 	}
 	info, ok := debug.ReadBuildInfo()
@@ -42,9 +43,9 @@ func readBuildData() buildData {
 	for _, s := range info.Settings {
 		switch s.Key {
 		case "vcs.revision":
-			b.Commit = s.Value
+			b.Commit = cmp.Or(b.Commit, s.Value)
 		case "vcs.time":
-			b.BuildTime = s.Value
+			b.BuildTime = cmp.Or(b.BuildTime, s.Value)
 		case "vcs.modified":
 			b.Modified = s.Value == "true"
 		}
