@@ -1,0 +1,207 @@
+package container
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/moby/sys/mountinfo"
+	"github.com/opencontainers/go-digest"
+)
+
+// Mount says that something is mounted on a folder, as its server noted it
+// under the run root.
+type Mount struct {
+	ID        string // the container's, or one of its own for the mount of an image
+	Dir       string // absolute, without symbolic links
+	Container string // ID; empty: an image is mounted, read-only
+	Name      string // of the container
+	Image     digest.Digest
+	ImageName string
+	ReadOnly  bool
+	Server    process
+	Created   time.Time
+	Made      []string // folders made for the mount, outermost first, which go with it
+	Log       string   // file the server writes to
+
+	// Dead says that the server has ended without unmounting. It is found
+	// out by whoever reads the note.
+	Dead bool `json:"-"`
+}
+
+// Target is what is mounted, as users call it.
+func (m *Mount) Target() string { return cmp.Or(m.Name, m.ImageName, m.Image.String()) }
+
+func (s *Store) mountsDir() string { return filepath.Join(s.runRoot, "mounts") }
+
+func (s *Store) notePath(id string) string { return filepath.Join(s.mountsDir(), id+".json") }
+
+// Mounts returns what is mounted, the oldest first, dead mounts included. Notes
+// of mounts that are gone, as after a reboot, are removed on the way.
+func (s *Store) Mounts() ([]*Mount, error) {
+	entries, err := os.ReadDir(s.mountsDir())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list mounts: %w", err)
+	}
+	var list []*Mount
+	for _, e := range entries {
+		id, ok := strings.CutSuffix(e.Name(), ".json")
+		if !ok || !validID(id) {
+			continue
+		}
+		m, err := s.readNote(id)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // unmounted just now
+		}
+		if err != nil {
+			s.log.Error("mount left out", "id", id, "err", err)
+			continue
+		}
+		if s.settle(m) {
+			list = append(list, m)
+		}
+	}
+	slices.SortStableFunc(list, func(a, b *Mount) int { return a.Created.Compare(b.Created) })
+	return list, nil
+}
+
+// settle finds out whether a noted mount is there, and sets Dead. A note
+// without a mount and without a server is removed. Nothing is asked of the
+// server, which may hang.
+func (s *Store) settle(m *Mount) bool {
+	mounted, err := isMounted(m.Dir)
+	if err != nil {
+		s.log.Error("mount table", "err", err)
+		return false
+	}
+	alive := m.Server.alive()
+	if !mounted && !alive {
+		s.forget(m)
+	}
+	m.Dead = !alive
+	return mounted
+}
+
+// isMounted reports whether a FUSE filesystem is what one sees at dir, an
+// absolute path without symbolic links.
+func isMounted(dir string) (bool, error) {
+	list, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(dir))
+	if err != nil {
+		return false, fmt.Errorf("read the mount table: %w", err)
+	}
+	if len(list) == 0 {
+		return false, nil
+	}
+	return strings.HasPrefix(list[len(list)-1].FSType, "fuse"), nil
+}
+
+func (s *Store) readNote(id string) (*Mount, error) {
+	m := &Mount{}
+	if err := readJSON(s.notePath(id), m); err != nil {
+		return nil, err
+	}
+	if m.ID != id || !filepath.IsAbs(m.Dir) {
+		return nil, fmt.Errorf("note of mount %s is malformed", id)
+	}
+	return m, nil
+}
+
+// note records a mount.
+func (s *Store) note(m *Mount) error {
+	if err := os.MkdirAll(s.mountsDir(), 0o700); err != nil {
+		return err
+	}
+	return writeJSON(s.notePath(m.ID), m)
+}
+
+// forget removes the note of a mount that is gone, and the folders that were
+// made for it, if they are empty as they should be.
+func (s *Store) forget(m *Mount) {
+	if err := os.Remove(s.notePath(m.ID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.log.Warn("note of a mount stays", "id", m.ID, "err", err)
+	}
+	if m.Container == "" && m.Log != "" {
+		os.Remove(m.Log)
+	}
+	removeMade(m.Made)
+}
+
+// removeMade removes folders that were made on the way to a mount point.
+func removeMade(made []string) {
+	for _, dir := range slices.Backward(made) {
+		if os.Remove(dir) != nil {
+			return // someone else uses it by now
+		}
+	}
+}
+
+// FindMount finds a mount by its folder, or by the name, ID or unique prefix
+// of the ID of its container. It gives ErrNotMounted.
+func (s *Store) FindMount(ref string) (*Mount, error) {
+	list, err := s.Mounts()
+	if err != nil {
+		return nil, err
+	}
+	if m := s.byDir(list, ref); m != nil {
+		return m, nil
+	}
+	c, err := s.Lookup(ref)
+	switch {
+	case err == nil:
+		return onlyMount(list, c.ID, c.Name)
+	case errors.Is(err, ErrAmbiguous):
+		return nil, err
+	case isPath(ref):
+		return nil, say(ErrNotMounted, "%s: not mounted by unio", ref)
+	}
+	return nil, say(ErrNotMounted, "%s: no such container and no such mount", ref)
+}
+
+// byDir finds the newest mount on a folder.
+func (s *Store) byDir(list []*Mount, dir string) *Mount {
+	real := realPath(dir)
+	for _, m := range slices.Backward(list) {
+		if m.Dir == real {
+			return m
+		}
+	}
+	return nil
+}
+
+func onlyMount(list []*Mount, id, name string) (*Mount, error) {
+	for _, m := range list {
+		if m.Container == id {
+			return m, nil
+		}
+	}
+	return nil, say(ErrNotMounted, "container %s is not mounted", name)
+}
+
+// isPath reports whether a word can only mean a folder.
+func isPath(ref string) bool { return strings.ContainsRune(ref, '/') || ref == "." || ref == ".." }
+
+// realPath is the absolute path of a folder without symbolic links. The folder
+// itself may be missing or a dead mount, which cannot be looked at.
+func realPath(path string) string {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return path
+	}
+	if real, err := filepath.EvalSymlinks(abs); err == nil {
+		return real
+	}
+	parent := filepath.Dir(abs)
+	if parent == abs {
+		return abs
+	}
+	return filepath.Join(realPath(parent), filepath.Base(abs))
+}
