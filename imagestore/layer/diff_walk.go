@@ -1,0 +1,306 @@
+package layer
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"unio/cow/fsat"
+	"unio/unionfs/merge"
+	"unio/whiteout"
+)
+
+// mergeWalk walks the tree that an upper and a lower make together.
+type mergeWalk struct {
+	sources
+	reader upperReader
+	hub    map[merge.Ino]*upperEntry // files of the hub by the lower node they were copied up from
+	moved  map[merge.Ino]bool        // lower files with several names that were met outside their old folder
+}
+
+// folder is one folder of the merged tree.
+type folder struct {
+	dir  *upperDir // nil: it is not in the upper
+	path string    // "" for the root
+	low  merge.Ino // the lower folder whose entries show through, 0 = none
+	base merge.Ino // the lower folder at this path, 0 = none
+}
+
+// unmoved reports whether the folder shows the lower's entries of its own
+// path, so that what the upper does not name has not changed.
+func (f folder) unmoved() bool { return f.base != 0 && f.low == f.base }
+
+func (f folder) close() { f.dir.close() }
+
+// child is one entry of a merged folder.
+type child struct {
+	name string
+	up   *upperEntry // nil: it is in the lower only
+	low  merge.Ino   // then its number
+}
+
+func newMergeWalk(up Upper, lower merge.Lower) (*mergeWalk, error) {
+	w := &mergeWalk{
+		reader: upperReader{whiteout.XattrsFor(up.Root), up.Root},
+		hub:    make(map[merge.Ino]*upperEntry), moved: make(map[merge.Ino]bool),
+	}
+	var err error
+	if w.sources, err = openSources(up, lower); err != nil {
+		return nil, err
+	}
+	if err := w.readHub(); err != nil {
+		w.close()
+		return nil, fmt.Errorf("read link hub of %s: %w", up.Work, err)
+	}
+	return w, nil
+}
+
+func (w *mergeWalk) readHub() error {
+	if w.hubDir == nil {
+		return nil
+	}
+	names, err := fsat.Names(w.hubDir.handle, ".")
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		ino, err := parseIno(name)
+		if err != nil {
+			continue // nothing of ours
+		}
+		e, err := w.reader.read(w.hubDir.handle, name)
+		if errors.Is(err, unix.ENOENT) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		w.hub[ino] = e
+	}
+	return nil
+}
+
+// root returns the root of the merged tree, as a folder and as a node.
+func (w *mergeWalk) root() (folder, *changeNode, error) {
+	f := folder{dir: w.top, low: merge.RootIno}
+	if w.top == nil {
+		n, err := w.lowerNode("", merge.RootIno)
+		return f, n, f.wrap("", err)
+	}
+	e, err := w.reader.read(w.top.handle, ".")
+	if err != nil {
+		return f, nil, f.wrap("", err)
+	}
+	if e.opaque {
+		f.low = 0
+	}
+	return f, w.upperNode("", e, f.low), nil
+}
+
+// enter opens the folder that n, an entry of f, is.
+func (w *mergeWalk) enter(f folder, n *changeNode) (folder, error) {
+	sub := folder{path: f.path + "/" + n.name, low: n.low}
+	var a merge.Attr
+	if n.base != 0 {
+		if err := w.lower.Attr(n.base, &a); err != nil {
+			return sub, sub.wrap("", err)
+		}
+	}
+	if a.IsDir() {
+		sub.base = n.base
+	}
+	if n.from == fromUpper {
+		sub.dir = f.dir.sub(n.name)
+		if _, err := sub.dir.fd(); err != nil {
+			return sub, sub.wrap("", err)
+		}
+	}
+	return sub, nil
+}
+
+// children returns the entries of a merged folder, sorted by name: those of
+// the upper with its whiteouts and, unless f is unmoved, those of the lower
+// that it does not name.
+func (w *mergeWalk) children(ctx context.Context, f folder) ([]child, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	kids, err := w.upperChildren(f)
+	if err != nil || f.low == 0 || f.unmoved() {
+		return kids, err
+	}
+	own := len(kids)
+	err = w.lower.ReadDir(f.low, 0, func(e merge.Entry) bool {
+		if _, ok := findChild(kids[:own], e.Name); !ok {
+			kids = append(kids, child{name: e.Name, low: e.Ino})
+		}
+		return true
+	})
+	slices.SortFunc(kids, func(a, b child) int { return cmp.Compare(a.name, b.name) })
+	return kids, f.wrap("", err)
+}
+
+func findChild(kids []child, name string) (int, bool) {
+	return slices.BinarySearchFunc(kids, name, func(c child, s string) int { return cmp.Compare(c.name, s) })
+}
+
+func (w *mergeWalk) upperChildren(f folder) ([]child, error) {
+	if f.dir == nil {
+		return nil, nil
+	}
+	fd, err := f.dir.fd()
+	if err != nil {
+		return nil, f.wrap("", err)
+	}
+	names, err := fsat.Names(fd, ".")
+	if err != nil {
+		return nil, f.wrap("", err)
+	}
+	slices.Sort(names)
+	kids := make([]child, 0, len(names))
+	for _, name := range names {
+		e, err := w.reader.read(fd, name)
+		if errors.Is(err, unix.ENOENT) {
+			continue // gone since it was listed
+		}
+		if err != nil {
+			return nil, f.wrap(name, err)
+		}
+		kids = append(kids, child{name: name, up: e})
+	}
+	return kids, nil
+}
+
+// node describes one entry of f that is no whiteout.
+func (w *mergeWalk) node(f folder, c child) (*changeNode, error) {
+	if c.up == nil {
+		return w.lowerNode(c.name, c.low)
+	}
+	if !c.up.attr.IsDir() && !c.up.metacopy {
+		return w.upperNode(c.name, c.up, 0), nil
+	}
+	low, err := w.continues(f.low, c.name, c.up)
+	if err != nil {
+		return nil, err
+	}
+	if c.up.metacopy && low == 0 {
+		return nil, fmt.Errorf("the lower file that holds the data is missing: %w", merge.ErrCorrupt)
+	}
+	return w.upperNode(c.name, c.up, low), nil
+}
+
+func (w *mergeWalk) upperNode(name string, e *upperEntry, low merge.Ino) *changeNode {
+	n := &changeNode{name: name, attr: e.attr, xattrs: e.xattrs, target: e.target, low: low, file: e.file}
+	if e.attr.Nlink > 1 && !e.attr.IsDir() {
+		n.id = linkID{fileID: e.file}
+	}
+	return n
+}
+
+// lowerNode describes a node of the lower, or the file of the hub that has
+// taken its place.
+func (w *mergeWalk) lowerNode(name string, ino merge.Ino) (*changeNode, error) {
+	if e := w.hub[ino]; e != nil {
+		return w.hubNode(name, ino, e), nil
+	}
+	n := &changeNode{name: name, from: fromLower, low: ino}
+	if err := w.lower.Attr(ino, &n.attr); err != nil {
+		return nil, err
+	}
+	if n.attr.Nlink > 1 && !n.attr.IsDir() {
+		n.id = linkID{fileID{ino: uint64(ino)}, true}
+		w.moved[ino] = true
+	}
+	var err error
+	if n.attr.IsSymlink() {
+		n.target, err = w.lower.Readlink(ino)
+		n.attr.Size = uint64(len(n.target))
+	}
+	if err != nil {
+		return nil, err
+	}
+	n.xattrs, err = w.lowerXattrs(ino)
+	return n, err
+}
+
+func (w *mergeWalk) hubNode(name string, ino merge.Ino, e *upperEntry) *changeNode {
+	n := w.upperNode(name, e, 0)
+	n.from, n.hubFile = fromHub, ino
+	if e.metacopy {
+		n.low = ino
+	}
+	n.id = linkID{fileID: e.file}
+	return n
+}
+
+func (w *mergeWalk) lowerXattrs(ino merge.Ino) (list []xattrPair, err error) {
+	err = w.lower.Xattrs(ino, func(name string, value []byte) bool {
+		if !hostXattr(name) {
+			list = append(list, xattrPair{name, string(value)})
+		}
+		return true
+	})
+	return list, err
+}
+
+// continues finds the lower node that an upper folder merges with, or where
+// the data of a metadata-only file is; 0 if there is none. parent is the lower
+// folder that shows through where the entry is.
+func (w *mergeWalk) continues(parent merge.Ino, name string, e *upperEntry) (low merge.Ino, err error) {
+	switch {
+	case e.opaque:
+		return 0, nil
+	case e.origin != 0:
+		low = e.origin
+	case strings.HasPrefix(e.redirect, "/"):
+		low, err = w.lookupPath(e.redirect)
+	case e.redirect != "":
+		low, err = w.lookup(parent, e.redirect)
+	default:
+		low, err = w.lookup(parent, name)
+	}
+	if err != nil || low == 0 {
+		return 0, err
+	}
+	var a merge.Attr
+	if err := w.lower.Attr(low, &a); err != nil {
+		return 0, fmt.Errorf("origin %d: %w", low, err)
+	}
+	if a.Mode&unix.S_IFMT != e.attr.Mode&unix.S_IFMT {
+		return 0, nil // of another type: it hides the lower one
+	}
+	return low, nil
+}
+
+// lookup finds a name in a lower folder, 0 if it or the folder is not there.
+func (w *mergeWalk) lookup(dir merge.Ino, name string) (merge.Ino, error) {
+	if dir == 0 {
+		return 0, nil
+	}
+	ino, err := w.lower.Lookup(dir, name)
+	if errnoIs(err, unix.ENOENT, unix.ENOTDIR, unix.ENAMETOOLONG) {
+		return 0, nil
+	}
+	return ino, err
+}
+
+func (w *mergeWalk) lookupPath(p string) (merge.Ino, error) {
+	ino := merge.RootIno
+	for _, name := range strings.Split(strings.Trim(path.Clean(p), "/"), "/") {
+		var err error
+		if ino, err = w.lookup(ino, name); err != nil || ino == 0 {
+			return 0, err
+		}
+	}
+	return ino, nil
+}
+
+// hubName is the name of a lower node's file in the hub.
+func hubName(ino merge.Ino) string { return strconv.FormatUint(uint64(ino), 10) }
