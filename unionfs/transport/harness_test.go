@@ -1,0 +1,302 @@
+package transport
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// A process must not touch its own mount, so every test lets a child serve:
+// this test binary again, with roleEnv set.
+const roleEnv = "TRANSPORT_TEST_ROLE"
+
+func TestMain(m *testing.M) {
+	var err error
+	switch role := os.Getenv(roleEnv); role {
+	case "":
+		os.Exit(m.Run())
+	case "serve":
+		err = serveChild()
+	case "as-user":
+		err = becomeUser()
+	default:
+		err = fmt.Errorf("unknown role %q", role)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// child is a serving process and what tests ask of it, line by line.
+type child struct {
+	t    testing.TB
+	dir  string
+	cmd  *exec.Cmd
+	in   io.WriteCloser
+	out  *bufio.Scanner
+	done bool
+}
+
+// config is passed to the child as words of its command line.
+type config struct {
+	readers, bound int
+	lock           bool
+	options        []string // words: ro, suid, dev, allow_other, over, name=X; others go to Extra
+	procs          int      // GOMAXPROCS
+}
+
+func (c config) words() []string {
+	return append([]string{
+		fmt.Sprintf("readers=%d", c.readers), fmt.Sprintf("bound=%d", c.bound), fmt.Sprintf("lock=%t", c.lock),
+		fmt.Sprintf("procs=%d", c.procs),
+	}, c.options...)
+}
+
+// startServer mounts a testFS on a new folder in a child process and waits
+// until it answers.
+func startServer(t testing.TB, c config) *child {
+	t.Helper()
+	s, err := tryServer(t, filepath.Join(t.TempDir(), "mnt"), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// tryServer is startServer on a folder of choice; it fails as Mount does.
+func tryServer(t testing.TB, dir string, c config) (*child, error) {
+	t.Helper()
+	needFuse(t)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0], append([]string{dir}, c.words()...)...)
+	cmd.Env = append(os.Environ(), roleEnv+"=serve")
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s := &child{t: t, dir: dir, cmd: cmd, in: in, out: bufio.NewScanner(out)}
+	t.Cleanup(s.cleanup)
+	if line := s.line(); line != "ready" {
+		return s, errors.New(line)
+	}
+	return s, nil
+}
+
+func (s *child) line() string {
+	if !s.out.Scan() {
+		return "child ended"
+	}
+	return s.out.Text()
+}
+
+// ask sends a command and returns the answer.
+func (s *child) ask(command string) string {
+	s.t.Helper()
+	if _, err := fmt.Fprintln(s.in, command); err != nil {
+		s.t.Fatalf("ask %q: %v", command, err)
+	}
+	return s.line()
+}
+
+// counters returns the child's counters.
+func (s *child) counters() map[string]int {
+	m := map[string]int{}
+	for _, word := range strings.Fields(s.ask("counters")) {
+		name, n, _ := strings.Cut(word, "=")
+		m[name], _ = strconv.Atoi(n)
+	}
+	return m
+}
+
+// kill ends the child as a crash would.
+func (s *child) kill() {
+	_ = s.cmd.Process.Kill()
+	_ = s.cmd.Wait()
+	s.done = true
+}
+
+// unmount unmounts and returns how Serve ended.
+func (s *child) unmount() string {
+	s.t.Helper()
+	if err := Unmount(s.dir, UnmountOptions{Wait: 5 * time.Second}); err != nil {
+		s.t.Fatal(err)
+	}
+	return s.end()
+}
+
+// end waits for the child and returns its last words.
+func (s *child) end() string {
+	last := s.line()
+	s.in.Close()
+	if err := s.cmd.Wait(); err != nil {
+		last += " " + err.Error()
+	}
+	s.done = true
+	return last
+}
+
+func (s *child) cleanup() {
+	if !s.done {
+		s.kill()
+	}
+	if info, err := topMount(s.dir); err == nil && info != nil {
+		if err := Unmount(s.dir, UnmountOptions{Lazy: true}); err != nil {
+			s.t.Errorf("clean up: %v", err)
+		}
+	}
+}
+
+// needFuse skips where the kernel offers no FUSE.
+func needFuse(t testing.TB) {
+	t.Helper()
+	fd, err := openDevice()
+	if err != nil {
+		t.Skipf("needs a usable /dev/fuse: %v", err)
+	}
+	syscall.Close(fd)
+}
+
+func needRoot(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+}
+
+// parseOptions turns the child's words into options.
+func parseOptions(words []string) (MountOptions, ServeOptions, error) {
+	o := MountOptions{Dir: words[0], Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
+	var s ServeOptions
+	var err error
+	for _, word := range words[1:] {
+		key, value, _ := strings.Cut(word, "=")
+		switch key {
+		case "readers":
+			s.Readers, err = strconv.Atoi(value)
+		case "bound":
+			s.MaxReaders, err = strconv.Atoi(value)
+		case "lock":
+			s.lockThreads = value == "true"
+		case "procs":
+			n, _ := strconv.Atoi(value)
+			runtime.GOMAXPROCS(n)
+		case "name":
+			o.FsName = value
+		case "ro":
+			o.ReadOnly = true
+		case "suid":
+			o.Suid = true
+		case "dev":
+			o.Dev = true
+		case "allow_other":
+			o.AllowOther = true
+		case "over":
+			o.Over = true
+		default:
+			o.Extra = append(o.Extra, word)
+		}
+		if err != nil {
+			return o, s, err
+		}
+	}
+	return o, s, nil
+}
+
+// serveChild is the child: it mounts, prints "ready", then obeys its standard
+// input until the mount is gone, and prints how Serve ended.
+func serveChild() error {
+	o, so, err := parseOptions(os.Args[1:])
+	if err != nil {
+		return err
+	}
+	goroutines, fds := runtime.NumGoroutine(), openFDs()
+	d, err := Mount(o)
+	if err != nil {
+		fmt.Println(err)
+		return nil
+	}
+	f := newTestFS()
+	f.device = d
+	ps := fuse.NewProtocolServer(f, &fuse.MountOptions{
+		MaxWrite: 1 << 20, MaxBackground: 64, ExplicitDataCacheControl: true,
+		PanicHandler: func(any) fuse.Status { return fuse.EIO },
+	})
+	served := make(chan error, 1)
+	go func() { served <- d.Serve(f.wrap(ps), so) }()
+	select {
+	case <-d.Ready():
+		fmt.Println("ready")
+	case err := <-served:
+		return err
+	}
+	go obey(f)
+	if err := <-served; err != nil {
+		fmt.Println("failed:", err)
+	} else if err := d.Close(); err != nil {
+		fmt.Println("failed:", err)
+	} else {
+		// obey adds one goroutine.
+		fmt.Println("ended;", leaks(goroutines+1, fds))
+	}
+	return nil
+}
+
+// leaks tells what is left of a served mount. Goroutines may need a moment.
+func leaks(goroutines, fds int) string {
+	for range 100 {
+		if runtime.NumGoroutine() <= goroutines && openFDs() <= fds {
+			return "nothing left"
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	buf := make([]byte, 1<<16)
+	os.Stderr.Write(buf[:runtime.Stack(buf, true)])
+	return fmt.Sprintf("goroutines %d→%d, descriptors %d→%d", goroutines, runtime.NumGoroutine(), fds, openFDs())
+}
+
+func openFDs() int {
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return -1
+	}
+	n := 0
+	for _, e := range list {
+		// Not what the runtime itself opens once: the poller and its wake-up.
+		if target, _ := os.Readlink("/proc/self/fd/" + e.Name()); !strings.HasPrefix(target, "anon_inode:") {
+			n++
+		}
+	}
+	return n
+}
+
+// obey runs the commands that tests send.
+func obey(f *testFS) {
+	in := bufio.NewScanner(os.Stdin)
+	for in.Scan() {
+		fmt.Println(f.command(strings.Fields(in.Text())))
+	}
+}

@@ -1,0 +1,239 @@
+package transport
+
+import (
+	"encoding/binary"
+	"errors"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+// errGone is how read says that the mount is no more.
+var errGone = errors.New("unmounted")
+
+// pool is the set of readers of one device.
+type pool struct {
+	dev     *Device
+	handler Handler
+	options ServeOptions
+
+	// waiting counts the readers that wait in read(2) or are on the way
+	// there. Who brings it to 0 must start another one, or stay.
+	waiting  atomic.Int32
+	total    atomic.Int32 // readers alive
+	shortage atomic.Int64 // when waiting was 0 last, in ns since start
+	start    time.Time
+
+	stopped atomic.Bool
+	once    sync.Once
+	err     error         // why all readers must stop, set before done is closed
+	done    chan struct{} // closed after a failure, or when no reader is left
+}
+
+func newPool(d *Device, h Handler, o ServeOptions) *pool {
+	return &pool{dev: d, handler: h, options: o, start: time.Now(), done: make(chan struct{})}
+}
+
+// run starts the usual readers, the first with the buffers r, and waits for
+// the end.
+func (p *pool) run(r *reader) error {
+	n := p.options.Readers
+	// Counted before the first one runs, so that none ends the pool early or
+	// finds a shortage.
+	p.total.Store(int32(n))
+	p.waiting.Store(int32(n))
+	for i := range n {
+		if i > 0 {
+			r = p.newReader()
+		}
+		p.dev.acquire()
+		go p.loop(r)
+	}
+	<-p.done
+	// After a failure: all that do not wait in the kernel are in a handler.
+	for p.total.Load() > p.waiting.Load() {
+		time.Sleep(time.Millisecond)
+	}
+	return p.err
+}
+
+// loop is the life of one reader, which is counted as waiting when it starts.
+func (p *pool) loop(r *reader) {
+	defer p.leave()
+	if p.options.lockThreads {
+		runtime.LockOSThread()
+	}
+	for !p.stopped.Load() {
+		n, err := p.read(r)
+		if err != nil {
+			p.waiting.Add(-1)
+			p.stop(err)
+			return
+		}
+		if p.waiting.Add(-1) == 0 {
+			p.reinforce()
+		}
+		if err := p.handle(r, n); err != nil {
+			p.dev.log.Error("answer a request", "dir", p.dev.dir, "err", err)
+		}
+		if p.superfluous() {
+			return
+		}
+	}
+	p.waiting.Add(-1)
+}
+
+// leave signs a reader off. The last one ends the pool.
+func (p *pool) leave() {
+	p.dev.release()
+	if p.total.Add(-1) == 0 {
+		p.once.Do(func() { close(p.done) })
+	}
+}
+
+// stop makes all readers end: after their request, or when the kernel lets
+// them go. An unmount is no failure, and the kernel tells every reader.
+func (p *pool) stop(err error) {
+	p.stopped.Store(true)
+	if !errors.Is(err, errGone) {
+		p.once.Do(func() {
+			p.err = err
+			close(p.done)
+		})
+	}
+}
+
+// reinforce starts one more reader, because all others are at work.
+func (p *pool) reinforce() {
+	p.shortage.Store(int64(time.Since(p.start)))
+	if p.total.Add(1) > int32(p.options.MaxReaders) {
+		p.total.Add(-1)
+		return
+	}
+	p.waiting.Add(1)
+	p.dev.acquire()
+	go p.loop(p.newReader())
+}
+
+// superfluous counts a reader as waiting again, and reports whether it can
+// leave instead: more than the usual number wait, and it has been so for some
+// time. A reader that waits is never woken for this, so those of a burst leave
+// one by one with the requests that follow.
+func (p *pool) superfluous() bool {
+	if p.waiting.Add(1) <= int32(p.options.Readers) {
+		return false
+	}
+	if time.Since(p.start)-time.Duration(p.shortage.Load()) < calm {
+		return false
+	}
+	if p.waiting.Add(-1) > 0 {
+		return true
+	}
+	// The others took requests meanwhile, and counted on this one.
+	p.waiting.Add(1)
+	return false
+}
+
+// reader holds the buffers of one goroutine, used for every request anew.
+type reader struct {
+	in, out   []byte
+	inv, outv [1][]byte // in and out as the handler wants them, kept to spare an allocation
+}
+
+// newReader makes buffers in which the data of a WRITE and of a READ begin on
+// a page, as O_DIRECT wants it.
+func (p *pool) newReader() *reader {
+	const data = inHeaderSize + writeInSize
+	page := unix.Getpagesize()
+	return &reader{
+		// The kernel wants room for its largest WRITE, and 8 KiB at least
+		// (FUSE_MIN_READ_BUFFER).
+		in:  alignedBuffer(data+max(p.options.MaxWrite, 2*page), data),
+		out: alignedBuffer(outHeaderSize+max(p.dev.maxRead, p.options.MaxWrite)+page, outHeaderSize),
+	}
+}
+
+// alignedBuffer makes a buffer whose byte at offset at lies on a page
+// boundary.
+func alignedBuffer(size, at int) []byte {
+	page := unix.Getpagesize()
+	b := make([]byte, size+page)
+	skip := -int(uintptr(unsafe.Pointer(&b[at]))) & (page - 1)
+	return b[skip : skip+size : skip+size]
+}
+
+// read waits for a request and returns its length.
+func (p *pool) read(r *reader) (int, error) {
+	for {
+		n, err := unix.Read(p.dev.fd, r.in)
+		switch {
+		case err == nil && n >= inHeaderSize:
+			return n, nil
+		case err == nil:
+			return 0, unix.EIO // 0 bytes or part of a header: not a FUSE device
+		case errors.Is(err, unix.ENODEV):
+			return 0, errGone
+		// ENOENT: the request was interrupted before it could be read.
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ENOENT), errors.Is(err, unix.EAGAIN):
+		default:
+			return 0, err
+		}
+	}
+}
+
+// handle counts, handles and answers the request of n bytes in r.in.
+func (p *pool) handle(r *reader, n int) error {
+	op := binary.NativeEndian.Uint32(r.in[4:])
+	unique := binary.NativeEndian.Uint64(r.in[8:])
+	p.dev.counters.add(op)
+	size, status := p.call(r, n)
+	if op == opForget || op == opBatchForget {
+		return nil
+	}
+	if size == 0 {
+		if status.Ok() { // INTERRUPT, for one, has no answer
+			return nil
+		}
+		size = copy(r.out, errorAnswer(status, unique))
+	}
+	err := p.answer(r.out[:size])
+	if err != nil {
+		// Refused: too long, or of no valid form. Somebody waits for an answer nevertheless.
+		size = copy(r.out, errorAnswer(fuse.EIO, unique))
+		err = errors.Join(err, p.answer(r.out[:size]))
+	}
+	return err
+}
+
+// errorAnswer makes an answer that is only an error.
+func errorAnswer(status fuse.Status, unique uint64) []byte {
+	return appendHeader(nil, 0, uint32(-status), unique)
+}
+
+// call runs the handler. A panic there becomes EIO.
+func (p *pool) call(r *reader, n int) (size int, status fuse.Status) {
+	defer func() {
+		if v := recover(); v != nil {
+			p.dev.log.Error("panic in the request handler", "dir", p.dev.dir, "panic", v, "stack", string(debug.Stack()))
+			size, status = 0, fuse.EIO
+		}
+	}()
+	r.inv[0], r.outv[0] = r.in[:n], r.out
+	return p.handler.HandleRequest(r.inv[:], r.outv[:])
+}
+
+// answer writes an answer.
+func (p *pool) answer(message []byte) error {
+	err := ignoringEINTR(func() error { return p.dev.write(message) })
+	// ENOENT: the request was interrupted, or the connection is cut.
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,234 @@
+package transport
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+)
+
+// MountState tells whether a mount answers.
+type MountState int
+
+// The states of a folder as seen by State.
+const (
+	StateNone    MountState = iota // no FUSE filesystem is mounted there
+	StateAlive                     // its server answers
+	StateDead                      // its server is gone: "Transport endpoint is not connected"
+	StateHung                      // its server did not answer in time
+	StateUnknown                   // another user's mount, which answers only that user
+)
+
+// String returns the state as a word.
+func (s MountState) String() string {
+	switch s {
+	case StateNone:
+		return "none"
+	case StateAlive:
+		return "alive"
+	case StateDead:
+		return "dead"
+	case StateHung:
+		return "hung"
+	}
+	return "unknown"
+}
+
+const (
+	// probeTime is how long State waits for an answer. A server that is alive
+	// answers STATFS in microseconds, on a loaded machine in milliseconds.
+	probeTime       = 3 * time.Second
+	connectionsPath = "/sys/fs/fuse/connections"
+)
+
+// State tells what is mounted on dir and whether it answers. It returns
+// within a few seconds even if the server hangs; a thread may then stay
+// behind until that server goes on or is aborted. It must not be called by
+// the process that serves dir.
+func State(dir string) (MountState, error) {
+	path, err := resolve(dir)
+	if err != nil {
+		return StateNone, err
+	}
+	info, err := topMount(path)
+	if err != nil || info == nil || !isFuse(info) {
+		return StateNone, err
+	}
+	return probe(path, probeTime)
+}
+
+// probe asks the server by statfs(2), which is never answered from a cache.
+func probe(path string, limit time.Duration) (MountState, error) {
+	type result struct {
+		st  unix.Statfs_t
+		err error
+	}
+	answer := make(chan result, 1)
+	go func() {
+		var r result
+		r.err = ignoringEINTR(func() error { return unix.Statfs(path, &r.st) })
+		answer <- r
+	}()
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case r := <-answer:
+		return judge(r.st, r.err)
+	case <-timer.C:
+		return StateHung, nil
+	}
+}
+
+func judge(st unix.Statfs_t, err error) (MountState, error) {
+	switch {
+	// ECONNABORTED is the answer on a connection that was aborted, if its server had asked for that.
+	case errors.Is(err, unix.ENOTCONN), errors.Is(err, unix.ECONNABORTED):
+		return StateDead, nil
+	case errors.Is(err, unix.EACCES):
+		return StateUnknown, nil
+	case errors.Is(err, unix.ENOENT): // unmounted meanwhile, and the folder is gone
+		return StateNone, nil
+	case st.Type != unix.FUSE_SUPER_MAGIC && err == nil: // unmounted meanwhile
+		return StateNone, nil
+	case err == nil && st.Bsize == 0 && st.Namelen == 0:
+		// fs/fuse/inode.c, fuse_statfs: to a user who may not enter the kernel
+		// says nothing but the type, without asking the server.
+		return StateUnknown, nil
+	}
+	// Any other error is an answer of a server, too.
+	return StateAlive, nil
+}
+
+// Abort cuts the connection of a FUSE mount: every request that waits gets
+// ECONNABORTED, later ones ENOTCONN, and the server's reads end. It is the
+// way out of a hung server and needs root. Where /sys/fs/fuse/connections is
+// not mounted, it is done by a forced unmount, so that the mount is gone, too,
+// unless it is in use.
+func Abort(dir string) error {
+	path, err := resolve(dir)
+	if err != nil {
+		return err
+	}
+	info, err := topMount(path)
+	if err != nil {
+		return err
+	}
+	if info == nil || !isFuse(info) {
+		return fmt.Errorf("abort %s: %w", path, ErrNotMounted)
+	}
+	// The number of a connection is the device number (fs/fuse/control.c,
+	// fuse_ctl_add_conn); its major is 0.
+	control := filepath.Join(connectionsPath, strconv.Itoa(info.Minor), "abort")
+	err = os.WriteFile(control, []byte("1"), 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = unix.Unmount(path, unix.MNT_FORCE|unix.UMOUNT_NOFOLLOW)
+		if errors.Is(err, unix.EBUSY) { // in use, but the connection is cut
+			err = nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("abort %s: %w", path, err)
+	}
+	return nil
+}
+
+// resolve makes a path absolute and follows the symbolic links on the way to
+// it, but does not touch its last part, which may be a hung mount.
+func resolve(dir string) (string, error) {
+	path, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	if path == "/" {
+		return path, nil
+	}
+	parent, err := filepath.EvalSymlinks(filepath.Dir(path))
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(parent, filepath.Base(path)), nil
+}
+
+// topMount returns what is mounted on a path, the uppermost if several are,
+// nil if nothing.
+func topMount(path string) (*mountinfo.Info, error) {
+	list, err := mountinfo.GetMounts(func(i *mountinfo.Info) (skip, stop bool) {
+		return i.Mountpoint != path, false
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the mount table: %w", err)
+	}
+	if len(list) == 0 {
+		return nil, nil
+	}
+	return list[len(list)-1], nil
+}
+
+func isFuse(i *mountinfo.Info) bool {
+	return i.FSType == "fuse" || strings.HasPrefix(i.FSType, "fuse.")
+}
+
+// checkMountPoint returns the real path of a folder that can be mounted on.
+func checkMountPoint(dir string, over bool) (string, error) {
+	bad := func(why error) error { return fmt.Errorf("%w %s: %w", ErrMountPoint, dir, why) }
+	path, err := resolve(dir)
+	if err != nil {
+		return "", bad(err)
+	}
+	if err := checkFree(path, over); err != nil {
+		return "", bad(err)
+	}
+	// Only now may the folder itself be touched: it may also be a link.
+	path, err = filepath.EvalSymlinks(path)
+	if err != nil {
+		return "", bad(err)
+	}
+	if err := checkFree(path, over); err != nil {
+		return "", bad(err)
+	}
+	st, err := os.Stat(path)
+	if err != nil {
+		return "", bad(err)
+	}
+	if !st.IsDir() {
+		return "", bad(unix.ENOTDIR)
+	}
+	return path, nil
+}
+
+// checkFree refuses a path on which something is mounted. A dead mount is
+// refused even where mounting over another mount is asked for.
+func checkFree(path string, over bool) error {
+	info, err := topMount(path)
+	if err != nil || info == nil {
+		return err
+	}
+	if isFuse(info) {
+		state, err := probe(path, probeTime)
+		if err != nil {
+			return err
+		}
+		if state == StateDead || state == StateHung {
+			return fmt.Errorf("%w: a %s %s mount is there; unmount it first", unix.EBUSY, state, info.FSType)
+		}
+	}
+	if over {
+		return nil
+	}
+	return fmt.Errorf("%w: %s is mounted there already", unix.EBUSY, info.FSType)
+}
+
+func ignoringEINTR(f func() error) error {
+	for {
+		if err := f(); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}

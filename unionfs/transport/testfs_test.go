@@ -1,0 +1,152 @@
+package transport
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// testFS is a folder in which a name says what its file does:
+//
+//	N     a file of N bytes, that reads as its offsets and takes writes
+//	slow  its attributes take until "release" is commanded
+//	panic the handler panics
+//
+// The files' numbers are 2 + the size; two are special.
+type testFS struct {
+	fuse.RawFileSystem
+	device  *Device
+	gate    chan struct{}
+	blocked atomic.Int32
+	written atomic.Int64
+}
+
+const (
+	slowNode  = 1 << 40
+	panicNode = 1<<40 + 1
+)
+
+func newTestFS() *testFS {
+	return &testFS{RawFileSystem: fuse.NewDefaultRawFileSystem(), gate: make(chan struct{})}
+}
+
+// wrap puts a panic that go-fuse cannot catch in front of a handler.
+func (f *testFS) wrap(h Handler) Handler { return panicky{h} }
+
+type panicky struct{ Handler }
+
+func (p panicky) HandleRequest(in, out [][]byte) (int, fuse.Status) {
+	const getattr = 3
+	b := in[0]
+	if b[4] == getattr && b[16] == panicNode&0xff && b[21] == panicNode>>40 {
+		panic("test")
+	}
+	return p.Handler.HandleRequest(in, out)
+}
+
+func (f *testFS) command(words []string) string {
+	switch words[0] {
+	case "counters":
+		return f.device.Counters().String()
+	case "total":
+		return fmt.Sprint(f.device.Counters().Total())
+	case "init":
+		return fmt.Sprint(len(f.device.InitRequest()))
+	case "release":
+		close(f.gate)
+		return "released"
+	case "blocked":
+		return fmt.Sprint(f.blocked.Load())
+	case "written":
+		return fmt.Sprint(f.written.Load())
+	case "goroutines":
+		return fmt.Sprint(runtime.NumGoroutine())
+	case "invalidate":
+		return fmt.Sprint(f.device.InvalidateEntry(1, words[1]), f.device.InvalidateInode(1, 0, 0))
+	case "umount":
+		return fmt.Sprint(Unmount(f.device.Dir(), UnmountOptions{Wait: time.Second}))
+	case "exit":
+		os.Exit(3)
+	}
+	return "unknown command"
+}
+
+func (f *testFS) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+	switch size, err := strconv.ParseUint(name, 10, 40); {
+	case name == "slow":
+		out.NodeId = slowNode
+	case name == "panic":
+		out.NodeId = panicNode
+	case err == nil:
+		out.NodeId = 2 + size
+		out.SetEntryTimeout(time.Hour)
+		out.SetAttrTimeout(time.Hour)
+	default:
+		return fuse.ENOENT
+	}
+	f.attr(out.NodeId, &out.Attr)
+	return fuse.OK
+}
+
+func (f *testFS) attr(node uint64, a *fuse.Attr) {
+	*a = fuse.Attr{Ino: node, Mode: fuse.S_IFREG | 0o666, Nlink: 1, Blksize: 4096}
+	a.Uid, a.Gid = uint32(os.Getuid()), uint32(os.Getgid())
+	switch {
+	case node == 1:
+		a.Mode = fuse.S_IFDIR | 0o755
+	case node < slowNode:
+		a.Size = node - 2
+	}
+}
+
+func (f *testFS) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
+	if in.NodeId == slowNode {
+		f.blocked.Add(1)
+		<-f.gate
+	}
+	f.attr(in.NodeId, &out.Attr)
+	if in.NodeId == 1 {
+		out.SetTimeout(time.Hour)
+	}
+	return fuse.OK
+}
+
+func (f *testFS) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
+	f.attr(in.NodeId, &out.Attr)
+	return fuse.OK
+}
+
+func (f *testFS) StatFs(_ <-chan struct{}, _ *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
+	out.Bsize, out.NameLen = 4096, 255
+	return fuse.OK
+}
+
+func (f *testFS) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
+	size := in.NodeId - 2
+	if in.Offset >= size {
+		return fuse.ReadResultData(nil), fuse.OK
+	}
+	buf = buf[:min(uint64(len(buf)), size-in.Offset)]
+	for i := range buf {
+		buf[i] = pattern(in.Offset + uint64(i))
+	}
+	return fuse.ReadResultData(buf), fuse.OK
+}
+
+// pattern is the byte at an offset of every file.
+func pattern(off uint64) byte { return byte(off ^ off>>8 ^ off>>16) }
+
+func (f *testFS) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
+	for i, b := range data {
+		if b != pattern(in.Offset+uint64(i)) {
+			return 0, fuse.EINVAL
+		}
+	}
+	f.written.Add(int64(len(data)))
+	return uint32(len(data)), fuse.OK
+}

@@ -1,0 +1,3 @@
+package transport
+
+func becomeUser() error { return nil }
