@@ -1,0 +1,242 @@
+package cow
+
+import (
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"unio/cow/fsat"
+	"unio/unionfs/merge"
+	"unio/whiteout"
+)
+
+// Copy-up makes a lower node one of the upper: what stands for it is built in
+// WORK/tmp and becomes visible by one rename, so a crash leaves either nothing
+// or all of it. Metadata alone is copied where that will do: the upper file is
+// then sparse, marked by the metacopy attribute, and its data is still read
+// from the lower.
+
+// everything asks for all data of a file.
+const everything = ^uint64(0)
+
+// copyUp returns node ino as one of the upper, with its metadata at least.
+func (f *FS) copyUp(ino merge.Ino) (*node, error) {
+	n, err := f.node(ino)
+	if err != nil || n.inUpperNow() {
+		return n, err
+	}
+	n.copying.Lock()
+	defer n.copying.Unlock()
+	if n.inUpperNow() {
+		return n, nil
+	}
+	return n, f.lift(n, 0, false)
+}
+
+// copyUpData returns regular file ino as one of the upper, with its first
+// limit bytes of data in the upper too.
+func (f *FS) copyUpData(ino merge.Ino, limit uint64) (*node, error) {
+	n, err := f.node(ino)
+	if err != nil || n.whole.Load() {
+		return n, err
+	}
+	if n.typ != unix.S_IFREG {
+		return nil, unix.EINVAL
+	}
+	n.copying.Lock()
+	defer n.copying.Unlock()
+	if n.whole.Load() {
+		return n, nil
+	}
+	if n.inUpperNow() {
+		return n, f.complete(n, limit)
+	}
+	return n, f.lift(n, limit, true)
+}
+
+// lift builds the upper's counterpart of untouched node n and puts it in
+// place. Preconditions: n.copying is held.
+func (f *FS) lift(n *node, limit uint64, data bool) error {
+	var a merge.Attr
+	if err := f.lower.Attr(n.lower, &a); err != nil {
+		return err
+	}
+	links, err := f.lower.Links(n.lower)
+	if err != nil {
+		return err
+	}
+	var parent *node
+	if len(links) == 1 && !n.isGone() {
+		if parent, err = f.copyUp(links[0].Dir); err != nil {
+			return err
+		}
+	}
+	temp, err := f.build(n, &a, limit, data)
+	if err != nil {
+		return err
+	}
+	switch {
+	case parent != nil:
+		err = f.placeNamed(n, temp, parent, links[0].Name)
+	case n.isGone():
+		err = f.placeOrphan(n, temp)
+	default:
+		err = f.placeHub(n, temp, a.Nlink)
+	}
+	if err != nil {
+		f.discard(temp)
+		return err
+	}
+	if data || a.Size == 0 {
+		n.whole.Store(true)
+	}
+	return nil
+}
+
+func ownerOf(a *merge.Attr) owner {
+	return owner{uid: a.UID, gid: a.GID, mode: a.Mode, rdev: a.Rdev}
+}
+
+func (n *node) isGone() bool {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.gone
+}
+
+// build makes the copy in WORK/tmp and returns its name there.
+func (f *FS) build(n *node, a *merge.Attr, limit uint64, data bool) (string, error) {
+	temp := f.tempName()
+	if err := f.makeLike(n, temp, ownerOf(a)); err != nil {
+		return "", err
+	}
+	metacopy := n.typ == unix.S_IFREG && !data && a.Size > 0
+	err := f.fill(n, temp, a, fillHow{limit: limit, data: data})
+	if err == nil {
+		err = f.dress(n, spot{fd: f.tmp, name: temp}, a, metacopy)
+	}
+	if err != nil {
+		f.discard(temp)
+		return "", err
+	}
+	return temp, nil
+}
+
+// makeLike makes an empty file of n's type in WORK/tmp.
+func (f *FS) makeLike(n *node, temp string, o owner) error {
+	switch n.typ {
+	case unix.S_IFDIR:
+		return fsat.Mkdir(f.tmp, temp, 0o700)
+	case unix.S_IFLNK:
+		target, err := f.lower.Readlink(n.lower)
+		if err != nil {
+			return err
+		}
+		return fsat.Symlink(target, f.tmp, temp)
+	case unix.S_IFREG:
+		return fsat.Mknod(f.tmp, temp, unix.S_IFREG|0o600, 0)
+	}
+	return fsat.Mknod(f.tmp, temp, f.realMode(o), o.rdev)
+}
+
+type fillHow struct {
+	limit uint64
+	data  bool
+}
+
+// fill gives a regular file its size and, if asked, its data. Data must be on
+// disk before the name that replaces the lower's: a power cut must not leave a
+// file of zeros where there was one.
+func (f *FS) fill(n *node, temp string, a *merge.Attr, how fillHow) error {
+	if n.typ != unix.S_IFREG || a.Size == 0 {
+		return nil
+	}
+	fd, err := fsat.Open(f.tmp, temp, unix.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer fsat.Close(fd)
+	if !how.data {
+		return unix.Ftruncate(fd, int64(a.Size))
+	}
+	return f.copyData(fd, n.lower, min(a.Size, how.limit))
+}
+
+// dress gives the copy the owner, attributes and times of the original. Times
+// go last: everything else changes them.
+func (f *FS) dress(n *node, s spot, a *merge.Attr, metacopy bool) error {
+	if err := f.copyXattrs(n, s); err != nil {
+		return err
+	}
+	if metacopy {
+		if err := f.setOwn(n, s, f.names.Metacopy, ""); err != nil {
+			return err
+		}
+	}
+	if err := f.setOwner(s, ownerOf(a)); err != nil {
+		return err
+	}
+	if err := f.copyCapability(n, s); err != nil {
+		return err
+	}
+	t := unix.Timespec{Sec: a.Sec, Nsec: int64(a.Nsec)}
+	return fsat.Utimes(s.fd, s.name, t, t)
+}
+
+const capability = "security.capability"
+
+// copyXattrs copies the attributes of the original and marks where the copy
+// comes from. What the filesystem does not take from us is left out where
+// there is no privilege.
+func (f *FS) copyXattrs(n *node, s spot) error {
+	var failed error
+	err := f.lower.Xattrs(n.lower, func(name string, value []byte) bool {
+		if name == capability {
+			return true
+		}
+		failed = fsat.SetXattr(s.fd, s.name, whiteout.Escape(name), value, 0)
+		if !f.root && isRefusal(failed) {
+			failed = nil
+		}
+		return failed == nil
+	})
+	if err != nil || failed != nil {
+		return firstError(err, failed)
+	}
+	return f.setOwn(n, s, f.names.Origin, strconv.FormatUint(uint64(n.lower), 10))
+}
+
+// setOwn sets one of the union's own attributes. Types that cannot have one
+// without privilege go without.
+func (f *FS) setOwn(n *node, s spot, name, value string) error {
+	err := fsat.SetXattr(s.fd, s.name, name, []byte(value), 0)
+	if n.typ != unix.S_IFREG && n.typ != unix.S_IFDIR && isRefusal(err) {
+		return nil
+	}
+	return err
+}
+
+func isRefusal(err error) bool {
+	return err == unix.EPERM || err == unix.ENOTSUP || err == unix.EACCES
+}
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copyCapability sets the file capability last: changing the owner removes it.
+func (f *FS) copyCapability(n *node, s spot) error {
+	value, err := f.lower.Xattr(n.lower, capability)
+	if err != nil {
+		return nil
+	}
+	err = fsat.SetXattr(s.fd, s.name, capability, value, 0)
+	if !f.root && isRefusal(err) {
+		return nil
+	}
+	return err
+}

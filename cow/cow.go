@@ -1,0 +1,221 @@
+// Package cow is the writable half of a union: one upper folder over one
+// [merge.Lower]. It copies up what changes, hides what is deleted behind
+// whiteouts and gives every file one number for ever, whichever of the two
+// its data comes from. It knows no FUSE: package unionfs translates.
+//
+// # On disk
+//
+// The upper has overlayfs's own layout (whiteout devices, opaque, redirect and
+// metacopy attributes), plus an origin attribute that names the lower node
+// which something was copied up from. WORK/tmp holds what is being built and
+// becomes visible by one rename; WORK/hub holds the files copied up from lower
+// nodes with several names, under their node number, so that every name finds
+// the same file.
+//
+// # In memory
+//
+// The upper is walked once, by [Open]; from then on its names are known and a
+// lookup makes no system call but stat. A lower node that the upper never
+// touched costs nothing. Attributes and data are never cached here: the
+// kernel does that.
+//
+// # Locks
+//
+// In this order, parents before children, lower numbers first among equals:
+//
+//	node.copying   one copy-up at a time of one node; held while data is copied
+//	folder.mu      the names in one folder, in memory and in the upper
+//	node.mu        where a node is in the upper; taken child before parent for reading only
+//	shard.mu       the node table
+//
+// A folder's lock is never held while file data is copied.
+package cow
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"unio/cow/fsat"
+	"unio/unionfs/merge"
+	"unio/whiteout"
+)
+
+// ErrInUse says that another mount writes to this upper.
+var ErrInUse = errors.New("the upper folder is in use by another mount")
+
+// Options say what to unite.
+type Options struct {
+	Upper string       // folder that holds the changes; must exist
+	Work  string       // folder on the same filesystem for what is being built; must exist
+	Lower merge.Lower  // what the changes are made to
+	Root  bool         // real owners and devices, trusted.* attributes; otherwise override_stat and user.*
+	Log   *slog.Logger // nil: nothing is logged
+}
+
+// FS is one writable union. Its methods may be called from several goroutines
+// at once.
+type FS struct {
+	lower merge.Lower
+	names whiteout.Xattrs
+	root  bool
+	log   *slog.Logger
+
+	table   table
+	lookups lookups // of lower nodes
+	handles handles
+
+	top  *node // the root of the union
+	tmp  int   // WORK/tmp
+	hub  *node // WORK/hub as a folder of the upper
+	lock int   // keeps others off the upper
+
+	serial atomic.Uint64 // makes names in WORK/tmp unique
+	white  shared        // the whiteout that all others are links of
+	uid    int           // who we are, for a union without privilege
+	gid    int
+}
+
+// shared is a whiteout kept in WORK/tmp to be linked from.
+type shared struct {
+	mu   sync.Mutex
+	name string
+}
+
+const (
+	tmpName = "tmp"
+	hubName = "hub"
+	// maxUpperHandles bounds the descriptors kept open on upper files.
+	maxUpperHandles = 4096
+)
+
+// Open takes an upper folder into use: it locks it, clears what an earlier
+// crash left in the work folder and learns what the upper holds.
+func Open(o Options) (*FS, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	f := &FS{
+		lower: o.Lower, names: whiteout.XattrsFor(o.Root), root: o.Root, log: o.Log,
+		tmp: -1, lock: -1, uid: os.Geteuid(), gid: os.Getegid(),
+	}
+	f.table.init()
+	f.handles.init(handleLimit())
+	if err := f.open(o); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func (f *FS) open(o Options) error {
+	if err := f.lookups.init(f.lower.Nodes()); err != nil {
+		return fmt.Errorf("count lookups: %w", err)
+	}
+	upper, err := fsat.OpenRoot(o.Upper)
+	if err != nil {
+		return fmt.Errorf("open upper folder %s: %w", o.Upper, err)
+	}
+	f.top = f.newFolder(merge.RootIno, merge.RootIno)
+	f.top.held = newHandle(upper)
+	f.top.inUpper = true
+	if err := f.openWork(o.Work); err != nil {
+		return err
+	}
+	return f.load()
+}
+
+// openWork opens WORK and its two folders, and empties WORK/tmp.
+func (f *FS) openWork(path string) error {
+	work, err := fsat.OpenRoot(path)
+	if err != nil {
+		return fmt.Errorf("open work folder %s: %w", path, err)
+	}
+	f.lock = work
+	if err := unix.Flock(work, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return fmt.Errorf("lock %s: %w", path, ErrInUse)
+	}
+	if err := f.sameDevice(work); err != nil {
+		return err
+	}
+	if err := fsat.RemoveAll(work, tmpName); err != nil {
+		return fmt.Errorf("clear %s/%s: %w", path, tmpName, err)
+	}
+	if f.tmp, err = makeDir(work, tmpName); err != nil {
+		return fmt.Errorf("make %s/%s: %w", path, tmpName, err)
+	}
+	hub, err := makeDir(work, hubName)
+	if err != nil {
+		return fmt.Errorf("make %s/%s: %w", path, hubName, err)
+	}
+	f.hub = f.newFolder(0, 0)
+	f.hub.held = newHandle(hub)
+	f.hub.inUpper = true
+	return nil
+}
+
+// sameDevice refuses a work folder from which nothing can be renamed into the
+// upper.
+func (f *FS) sameDevice(work int) error {
+	var u, w unix.Stat_t
+	if err := fsat.Fstat(f.top.held.fd, &u); err != nil {
+		return fmt.Errorf("stat upper folder: %w", err)
+	}
+	if err := fsat.Fstat(work, &w); err != nil {
+		return fmt.Errorf("stat work folder: %w", err)
+	}
+	if u.Dev != w.Dev {
+		return fmt.Errorf("the work folder must be on the filesystem of the upper folder: %w", unix.EXDEV)
+	}
+	return nil
+}
+
+func makeDir(dirfd int, name string) (int, error) {
+	if err := fsat.Mkdir(dirfd, name, 0o700); err != nil && err != unix.EEXIST {
+		return -1, err
+	}
+	return fsat.OpenDir(dirfd, name)
+}
+
+// handleLimit leaves most descriptors of the process to its other needs.
+func handleLimit() int {
+	var rl unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &rl); err != nil {
+		return 256
+	}
+	return int(min(rl.Cur/2, maxUpperHandles))
+}
+
+// Close gives the upper back. Nothing is buffered here, so nothing is lost
+// when it is not called.
+func (f *FS) Close() error {
+	f.table.each(func(n *node) { f.dropHandles(n) })
+	for _, n := range []*node{f.top, f.hub} {
+		if n != nil {
+			f.dropHandles(n)
+		}
+	}
+	for _, fd := range []int{f.tmp, f.lock} {
+		if fd >= 0 {
+			fsat.Close(fd)
+		}
+	}
+	f.tmp, f.lock = -1, -1
+	return f.lookups.close()
+}
+
+// tempName returns a name for something to be built in WORK/tmp.
+func (f *FS) tempName() string { return strconv.FormatUint(f.serial.Add(1), 36) }
+
+// discard removes what could not be finished in WORK/tmp.
+func (f *FS) discard(temp string) {
+	if err := fsat.RemoveAll(f.tmp, temp); err != nil {
+		f.log.Warn("cannot remove from the work folder", "name", temp, "err", err)
+	}
+}

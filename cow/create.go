@@ -1,0 +1,213 @@
+package cow
+
+import (
+	"golang.org/x/sys/unix"
+
+	"unio/cow/fsat"
+	"unio/unionfs/merge"
+)
+
+// New says what is to be made: type and permissions, owner, device number, and
+// the target of a symbolic link.
+type New struct {
+	Mode   uint32
+	UID    uint32
+	GID    uint32
+	Rdev   uint64
+	Target string
+}
+
+// Create makes a file, folder, device, fifo, socket or symbolic link called
+// name in folder dir, and fills in its attributes. The kernel has applied the
+// umask.
+func (f *FS) Create(dir merge.Ino, name string, what New, st *Stat) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	d, err := f.copyUp(dir)
+	if err != nil {
+		return err
+	}
+	if !d.isDir() {
+		return unix.ENOTDIR
+	}
+	d.dir.mu.Lock()
+	defer d.dir.mu.Unlock()
+	slot, err := f.freeSlot(d, name)
+	if err != nil {
+		return err
+	}
+	h, err := f.handleOf(d)
+	if err != nil {
+		return err
+	}
+	defer h.release()
+	if err := inheritGroup(h.fd, &what); err != nil {
+		return err
+	}
+	n, err := f.make(d, h.fd, slot, what, st)
+	if err != nil {
+		return err
+	}
+	d.dir.put(name, n, slot.below)
+	if n.isDir() {
+		d.dir.subdirs++
+	}
+	return nil
+}
+
+func checkName(name string) error {
+	if len(name) > unix.NAME_MAX {
+		return unix.ENAMETOOLONG
+	}
+	return nil
+}
+
+// slot is a free name in an upper folder.
+type slot struct {
+	name  string
+	white bool // there is a whiteout in the way
+	below bool // the lower has something of that name
+}
+
+// freeSlot checks that something can be called name in folder d.
+// Preconditions: d.dir.mu is held for writing.
+func (f *FS) freeSlot(d *node, name string) (slot, error) {
+	if d.dir.removed {
+		return slot{}, unix.ENOENT
+	}
+	below, err := f.lowerName(d.dir, name)
+	if err != nil {
+		return slot{}, err
+	}
+	c := d.dir.children[name]
+	if c != nil && c.node != nil || c == nil && below != 0 {
+		return slot{}, unix.EEXIST
+	}
+	return slot{name: name, white: c != nil, below: below != 0}, nil
+}
+
+// inheritGroup applies the rule of setgid folders (inode_init_owner in the
+// kernel's fs/inode.c).
+func inheritGroup(dirfd int, what *New) error {
+	var st unix.Stat_t
+	if err := fsat.Fstat(dirfd, &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_ISGID == 0 {
+		return nil
+	}
+	what.GID = st.Gid
+	if what.Mode&unix.S_IFMT == unix.S_IFDIR {
+		what.Mode |= unix.S_ISGID
+	}
+	return nil
+}
+
+// make makes the file, in WORK/tmp first if it has to take a whiteout's place.
+func (f *FS) make(d *node, dirfd int, at slot, what New, st *Stat) (*node, error) {
+	where := spot{fd: dirfd, name: at.name}
+	if at.white {
+		where = spot{fd: f.tmp, name: f.tempName()}
+	}
+	fd, err := f.makeAt(where, what)
+	if err != nil {
+		return nil, err
+	}
+	made := where
+	if fd >= 0 {
+		made = spot{fd: fd}
+	}
+	err = f.finish(made, at, what, st)
+	if err == nil && at.white {
+		err = f.replaceWhiteout(where.name, dirfd, at.name, what.Mode)
+	}
+	if err != nil {
+		f.undo(where, fd)
+		return nil, err
+	}
+	return f.enter(d, at.name, st, fd), nil
+}
+
+// makeAt makes the bare file; a regular one is returned open.
+func (f *FS) makeAt(at spot, what New) (int, error) {
+	mode := f.realMode(owner{mode: what.Mode})
+	switch what.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		return fsat.Open(at.fd, at.name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, mode&0o777)
+	case unix.S_IFDIR:
+		return -1, fsat.Mkdir(at.fd, at.name, mode&0o777)
+	case unix.S_IFLNK:
+		return -1, fsat.Symlink(what.Target, at.fd, at.name)
+	}
+	return -1, fsat.Mknod(at.fd, at.name, mode&^0o7000, what.Rdev)
+}
+
+// finish gives a fresh file its owner and what else does not come by itself,
+// and reads its attributes.
+func (f *FS) finish(at spot, slot slot, what New, st *Stat) error {
+	var u unix.Stat_t
+	if err := fsat.Stat(at.fd, at.name, &u); err != nil {
+		return err
+	}
+	if slot.below && what.Mode&unix.S_IFMT == unix.S_IFDIR {
+		if err := f.setOpaque(at); err != nil {
+			return err
+		}
+	}
+	want := owner{uid: what.UID, gid: what.GID, mode: what.Mode, rdev: what.Rdev}
+	if f.root && u.Uid == want.uid && u.Gid == want.gid && u.Mode == want.mode {
+		st.fromUpper(&u)
+		return nil
+	}
+	if want.mode&unix.S_IFMT == unix.S_IFLNK && f.root && u.Uid == want.uid && u.Gid == want.gid {
+		st.fromUpper(&u)
+		return nil
+	}
+	if err := f.setOwner(at, want); err != nil {
+		return err
+	}
+	return f.statSpot(at, st)
+}
+
+// replaceWhiteout moves a finished file from WORK/tmp over a whiteout. Nothing
+// but a folder can replace a folder, so one changes places with it.
+func (f *FS) replaceWhiteout(temp string, dirfd int, name string, mode uint32) error {
+	if mode&unix.S_IFMT != unix.S_IFDIR {
+		return fsat.Rename(f.tmp, temp, dirfd, name, 0)
+	}
+	if err := fsat.Rename(f.tmp, temp, dirfd, name, unix.RENAME_EXCHANGE); err != nil {
+		return err
+	}
+	f.discard(temp)
+	return nil
+}
+
+func (f *FS) undo(where spot, fd int) {
+	if fd >= 0 {
+		fsat.Close(fd)
+	}
+	if err := fsat.RemoveAll(where.fd, where.name); err != nil {
+		f.log.Warn("cannot remove a half-made file", "name", where.name, "err", err)
+	}
+}
+
+// enter makes the node of a fresh file. st.Ino is the upper's inode number
+// until here, the union's from here on.
+func (f *FS) enter(d *node, name string, st *Stat, fd int) *node {
+	ino := upperBit | st.Ino
+	n := &node{ino: ino, typ: st.Mode & unix.S_IFMT}
+	if n.typ == unix.S_IFDIR {
+		n = f.newFolder(ino, 0)
+		st.Nlink = 2
+	}
+	n.inUpper = true
+	n.whole.Store(true)
+	n.places = []place{{d, name}}
+	f.table.add(n)
+	if fd >= 0 {
+		f.cache(n, fd).release()
+	}
+	st.Ino = ino
+	return n
+}

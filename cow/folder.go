@@ -1,0 +1,244 @@
+package cow
+
+import (
+	"sort"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"unio/unionfs/merge"
+)
+
+// folder is what a folder node knows of its entries: those of the upper by
+// name, and which lower folder shows through behind them.
+type folder struct {
+	mu       sync.RWMutex // guards the rest, and the names in the upper folder
+	lower    merge.Ino    // the lower folder that shows through; 0: none, or opaque
+	children map[string]*child
+	order    []*child // children no lower name stands behind, by cookie
+	dead     int      // of those, how many are gone
+	serial   uint64   // cookies given out
+	subdirs  int64    // folders among the visible entries
+	removed  bool     // by rmdir: nothing can be made here any more
+}
+
+// child is one name in the upper: a node, or a whiteout.
+type child struct {
+	name   string
+	node   *node  // nil: a whiteout
+	cookie uint64 // place in the listing, if no lower name gives it one
+}
+
+// Cookies of a listing: 1 and 2 are "." and "..", then the lower's own, then
+// those of names that only the upper has, in the order of their coming.
+const (
+	cookieDots  = 2
+	cookieUpper = 1 << 48
+)
+
+// lowerName finds name in the lower folder that shows through, whited out or
+// not; 0 if there is none. Preconditions: d.mu is held.
+func (f *FS) lowerName(d *folder, name string) (merge.Ino, error) {
+	if d.lower == 0 {
+		return 0, nil
+	}
+	ino, err := f.lower.Lookup(d.lower, name)
+	if err == merge.ErrNotExist {
+		return 0, nil
+	}
+	return ino, err
+}
+
+// find returns what name is in the union: a node of the upper or, if that is
+// nil, the number of an untouched lower node. Both zero: there is nothing.
+// Preconditions: d.mu is held.
+func (f *FS) find(d *folder, name string) (*node, merge.Ino, error) {
+	if c := d.children[name]; c != nil {
+		return c.node, 0, nil
+	}
+	ino, err := f.lowerName(d, name)
+	if ino == 0 || err != nil {
+		return nil, 0, err
+	}
+	return f.table.get(ino), ino, nil // a hubbed file has no upper name, yet a node
+}
+
+// put makes name stand for n (nil: a whiteout), where hasLower tells whether
+// a lower name stands behind it. Preconditions: d.mu is held for writing.
+func (d *folder) put(name string, n *node, hasLower bool) {
+	d.drop(name)
+	c := &child{name: name, node: n}
+	if !hasLower {
+		d.serial++
+		c.cookie = cookieUpper + d.serial
+		d.order = append(d.order, c)
+	}
+	d.children[name] = c
+}
+
+// drop forgets what the upper has under name. Preconditions: as for put.
+func (d *folder) drop(name string) {
+	c := d.children[name]
+	if c == nil {
+		return
+	}
+	delete(d.children, name)
+	if c.cookie == 0 {
+		return
+	}
+	c.node = nil
+	d.dead++
+	if d.dead > 32 && d.dead > len(d.order)/2 {
+		d.compact()
+	}
+}
+
+// compact forgets the dead in the listing; the cookies of the others stay.
+func (d *folder) compact() {
+	kept := d.order[:0]
+	for _, c := range d.order {
+		if d.children[c.name] == c {
+			kept = append(kept, c)
+		}
+	}
+	clear(d.order[len(kept):])
+	d.order, d.dead = kept, 0
+}
+
+// Dirent is one entry of a listing. If Known, the node is untouched and its
+// attributes are the lower's.
+type Dirent struct {
+	Name   string
+	Ino    merge.Ino
+	Type   uint32
+	Cookie uint64
+}
+
+// ReadDir calls yield for the entries of folder ino behind cookie after, "."
+// and ".." first, until yield returns false. Entries that stay are listed
+// once, whatever comes and goes meanwhile.
+func (f *FS) ReadDir(ino merge.Ino, after uint64, yield func(Dirent) bool) error {
+	if after < cookieDots && !f.dots(ino, after, yield) {
+		return nil
+	}
+	n := f.table.get(ino)
+	if n == nil {
+		return f.listLower(nil, ino, after, yield)
+	}
+	if !n.isDir() {
+		return unix.ENOTDIR
+	}
+	n.dir.mu.RLock()
+	defer n.dir.mu.RUnlock()
+	more := true
+	if n.dir.lower != 0 && after < cookieUpper {
+		err := f.listLower(n.dir, n.dir.lower, after, func(e Dirent) bool { more = yield(e); return more })
+		if err != nil {
+			return err
+		}
+	}
+	if more {
+		n.dir.listUpper(after, yield)
+	}
+	return nil
+}
+
+func (f *FS) dots(ino merge.Ino, after uint64, yield func(Dirent) bool) bool {
+	if after < 1 && !yield(Dirent{Name: ".", Ino: ino, Type: unix.S_IFDIR, Cookie: 1}) {
+		return false
+	}
+	return yield(Dirent{Name: "..", Ino: f.parent(ino), Type: unix.S_IFDIR, Cookie: cookieDots})
+}
+
+// parent returns the number of the folder that holds folder ino; what cannot
+// be told is given as the folder's own.
+func (f *FS) parent(ino merge.Ino) merge.Ino {
+	if n := f.table.get(ino); n != nil && (n.inUpperNow() || n.dir == nil) {
+		n.mu.RLock()
+		defer n.mu.RUnlock()
+		if len(n.places) > 0 {
+			return n.places[0].dir.ino
+		}
+		return ino
+	}
+	links, err := f.lower.Links(ino)
+	if err != nil || len(links) == 0 {
+		return ino
+	}
+	return links[0].Dir
+}
+
+// listLower yields what shows through of lower folder ino; d is nil if the
+// upper has nothing there. Preconditions: d.mu is held.
+func (f *FS) listLower(d *folder, ino merge.Ino, after uint64, yield func(Dirent) bool) error {
+	return f.lower.ReadDir(ino, max(after, cookieDots)-cookieDots, func(e merge.Entry) bool {
+		out := Dirent{Name: e.Name, Ino: e.Ino, Type: e.Type, Cookie: e.Cookie + cookieDots}
+		if d != nil {
+			if c := d.children[e.Name]; c != nil {
+				if c.node == nil {
+					return true
+				}
+				out.Ino, out.Type = c.node.ino, c.node.typ
+			}
+		}
+		return yield(out)
+	})
+}
+
+func (d *folder) listUpper(after uint64, yield func(Dirent) bool) {
+	first := sort.Search(len(d.order), func(i int) bool { return d.order[i].cookie > after })
+	for _, c := range d.order[first:] {
+		if c.node == nil || d.children[c.name] != c {
+			continue
+		}
+		if !yield(Dirent{Name: c.name, Ino: c.node.ino, Type: c.node.typ, Cookie: c.cookie}) {
+			return
+		}
+	}
+}
+
+// empty reports whether the union shows nothing in n, and which whiteouts its
+// upper folder holds. Preconditions: n.dir.mu is held.
+func (f *FS) empty(n *node) (bool, []string, error) {
+	var white []string
+	for name, c := range n.dir.children {
+		if c.node != nil {
+			return false, nil, nil
+		}
+		white = append(white, name)
+	}
+	if n.dir.lower == 0 {
+		return true, white, nil
+	}
+	empty := true
+	err := f.listLower(n.dir, n.dir.lower, 0, func(Dirent) bool { empty = false; return false })
+	return empty, white, err
+}
+
+// Lookup finds name in folder dir and fills in its attributes. ErrNotExist:
+// there is none.
+func (f *FS) Lookup(dir merge.Ino, name string, st *Stat) error {
+	d := f.table.get(dir)
+	if d == nil {
+		ino, err := f.lower.Lookup(dir, name)
+		if err != nil {
+			return err
+		}
+		return f.Getattr(ino, st)
+	}
+	if !d.isDir() {
+		return unix.ENOTDIR
+	}
+	d.dir.mu.RLock()
+	n, ino, err := f.find(d.dir, name)
+	d.dir.mu.RUnlock()
+	switch {
+	case err != nil:
+		return err
+	case n != nil:
+		return f.statNode(n, st)
+	case ino != 0:
+		return f.statLower(ino, st)
+	}
+	return merge.ErrNotExist
+}

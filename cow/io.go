@@ -1,0 +1,214 @@
+package cow
+
+import (
+	"golang.org/x/sys/unix"
+
+	"unio/cow/fsat"
+	"unio/unionfs/merge"
+)
+
+// Read reads from a regular file: fewer bytes than asked for only at its end.
+func (f *FS) Read(ino merge.Ino, p []byte, off int64) (int, error) {
+	n := f.table.get(ino)
+	if n == nil {
+		return f.lower.ReadAt(ino, p, off)
+	}
+	if !n.whole.Load() {
+		return f.lower.ReadAt(n.lower, p, off)
+	}
+	h, err := f.handleOf(n)
+	if err != nil {
+		return 0, err
+	}
+	defer h.release()
+	return readFull(h.fd, p, off)
+}
+
+func readFull(fd int, p []byte, off int64) (int, error) {
+	done := 0
+	for done < len(p) {
+		n, err := unix.Pread(fd, p[done:], off+int64(done))
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return done, err
+		}
+		if n == 0 {
+			break
+		}
+		done += n
+	}
+	return done, nil
+}
+
+// Write writes to a regular file. killPriv: the writer may not keep the file's
+// setuid and setgid bits.
+func (f *FS) Write(ino merge.Ino, p []byte, off int64, killPriv bool) (int, error) {
+	n, err := f.copyUpData(ino, everything)
+	if err != nil {
+		return 0, err
+	}
+	if killPriv {
+		if err := f.change(n, &Change{KillPriv: true}); err != nil {
+			return 0, err
+		}
+	}
+	h, err := f.handleOf(n)
+	if err != nil {
+		return 0, err
+	}
+	defer h.release()
+	for {
+		k, err := unix.Pwrite(h.fd, p, off)
+		if err != unix.EINTR {
+			return k, err
+		}
+	}
+}
+
+// Fallocate is fallocate(2), with the flags that the upper's filesystem has.
+func (f *FS) Fallocate(ino merge.Ino, mode uint32, off, length int64) error {
+	n, err := f.copyUpData(ino, everything)
+	if err != nil {
+		return err
+	}
+	h, err := f.handleOf(n)
+	if err != nil {
+		return err
+	}
+	defer h.release()
+	return unix.Fallocate(h.fd, mode, off, length)
+}
+
+// CopyRange is copy_file_range(2) between two files of the upper. EXDEV: the
+// source is not there; the kernel then copies by itself.
+func (f *FS) CopyRange(from merge.Ino, fromOff int64, to merge.Ino, toOff int64, length int) (int, error) {
+	src := f.table.get(from)
+	if src == nil || !src.whole.Load() {
+		return 0, unix.EXDEV
+	}
+	dst, err := f.copyUpData(to, everything)
+	if err != nil {
+		return 0, err
+	}
+	a, err := f.handleOf(src)
+	if err != nil {
+		return 0, err
+	}
+	defer a.release()
+	b, err := f.handleOf(dst)
+	if err != nil {
+		return 0, err
+	}
+	defer b.release()
+	return unix.CopyFileRange(a.fd, &fromOff, b.fd, &toOff, length, 0)
+}
+
+// Seek finds the next data (SEEK_DATA) or hole (SEEK_HOLE) at or behind off.
+// ENXIO: there is none.
+func (f *FS) Seek(ino merge.Ino, off int64, whence int) (int64, error) {
+	n := f.table.get(ino)
+	if n != nil && n.whole.Load() {
+		h, err := f.handleOf(n)
+		if err != nil {
+			return 0, err
+		}
+		defer h.release()
+		return unix.Seek(h.fd, off, whence)
+	}
+	if n != nil {
+		ino = n.lower
+	}
+	return SeekLower(f.lower, ino, off, whence)
+}
+
+// SeekLower is [FS.Seek] on a lower file.
+func SeekLower(lower merge.Lower, ino merge.Ino, off int64, whence int) (int64, error) {
+	var a merge.Attr
+	if err := lower.Attr(ino, &a); err != nil {
+		return 0, err
+	}
+	if off < 0 || uint64(off) >= a.Size {
+		return 0, unix.ENXIO
+	}
+	segments, err := lower.Segments(ino)
+	if err != nil {
+		return 0, err
+	}
+	switch whence {
+	case unix.SEEK_DATA:
+		return nextData(segments, off)
+	case unix.SEEK_HOLE:
+		return nextHole(segments, off), nil
+	}
+	return 0, unix.EINVAL
+}
+
+func nextData(segments []merge.Segment, off int64) (int64, error) {
+	for _, s := range segments {
+		if off < s.Off+s.Len {
+			return max(off, s.Off), nil
+		}
+	}
+	return 0, unix.ENXIO
+}
+
+// nextHole returns where data that covers off ends; every file has a hole at
+// its end.
+func nextHole(segments []merge.Segment, off int64) int64 {
+	for _, s := range segments {
+		if off >= s.Off && off < s.Off+s.Len {
+			off = s.Off + s.Len
+		}
+	}
+	return off
+}
+
+// Fsync waits until a file's changes are on the disk. What has not been copied
+// up has none.
+func (f *FS) Fsync(ino merge.Ino, dataOnly bool) error {
+	n := f.table.get(ino)
+	if n == nil || !n.inUpperNow() {
+		return nil
+	}
+	if n.typ != unix.S_IFREG && n.typ != unix.S_IFDIR {
+		return nil
+	}
+	h, err := f.handleOf(n)
+	if err != nil {
+		return err
+	}
+	defer h.release()
+	if dataOnly {
+		return unix.Fdatasync(h.fd)
+	}
+	return unix.Fsync(h.fd)
+}
+
+// Sync waits until everything is on the disk.
+func (f *FS) Sync() error {
+	return unix.Syncfs(f.tmp)
+}
+
+// Statfs fills in how full the upper's filesystem is.
+func (f *FS) Statfs(out *unix.Statfs_t) error {
+	return unix.Fstatfs(f.tmp, out)
+}
+
+// Readlink returns the target of a symbolic link.
+func (f *FS) Readlink(ino merge.Ino) (string, error) {
+	n := f.table.get(ino)
+	if n == nil || !n.inUpperNow() {
+		return f.lower.Readlink(ino)
+	}
+	if n.typ != unix.S_IFLNK {
+		return "", unix.EINVAL
+	}
+	s, err := f.spotOf(n)
+	if err != nil {
+		return "", err
+	}
+	defer s.release()
+	return fsat.Readlink(s.fd, s.name)
+}

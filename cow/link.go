@@ -1,0 +1,85 @@
+package cow
+
+import (
+	"golang.org/x/sys/unix"
+
+	"unio/cow/fsat"
+	"unio/unionfs/merge"
+)
+
+// Link makes name in folder dir another name of node ino, and fills in its
+// attributes.
+func (f *FS) Link(ino, dir merge.Ino, name string, st *Stat) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	n, err := f.copyUp(ino)
+	if err != nil {
+		return err
+	}
+	if n.isDir() {
+		return unix.EPERM
+	}
+	d, err := f.copyUp(dir)
+	if err != nil {
+		return err
+	}
+	if !d.isDir() {
+		return unix.ENOTDIR
+	}
+	if err := f.link(n, d, name); err != nil {
+		return err
+	}
+	return f.statNode(n, st)
+}
+
+func (f *FS) link(n, d *node, name string) error {
+	d.dir.mu.Lock()
+	defer d.dir.mu.Unlock()
+	at, err := f.freeSlot(d, name)
+	if err != nil {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.gone {
+		return unix.ENOENT
+	}
+	if err := f.countNames(n, +1); err != nil {
+		return err
+	}
+	if err := f.linkAt(n, d, at); err != nil {
+		return firstError(err, f.countNames(n, -1))
+	}
+	n.places = append(n.places, place{d, name})
+	d.dir.put(name, n, at.below)
+	return nil
+}
+
+// linkAt makes the link in the upper, through WORK/tmp if it has to take a
+// whiteout's place. Preconditions: n.mu and d.dir.mu are held.
+func (f *FS) linkAt(n, d *node, at slot) error {
+	from := n.places[0]
+	src, err := f.handleOf(from.dir)
+	if err != nil {
+		return err
+	}
+	defer src.release()
+	dst, err := f.handleOf(d)
+	if err != nil {
+		return err
+	}
+	defer dst.release()
+	if !at.white {
+		return fsat.Link(src.fd, from.name, dst.fd, at.name)
+	}
+	temp := f.tempName()
+	if err := fsat.Link(src.fd, from.name, f.tmp, temp); err != nil {
+		return err
+	}
+	if err := fsat.Rename(f.tmp, temp, dst.fd, at.name, 0); err != nil {
+		f.discard(temp)
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,239 @@
+package cow
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"unio/cow/fsat"
+	"unio/unionfs/merge"
+	"unio/whiteout"
+)
+
+// load learns what the upper and the hub hold.
+func (f *FS) load() error {
+	f.table.add(f.top)
+	s := spot{fd: f.top.held.fd}
+	if opaque, err := f.isOpaque(s); err != nil {
+		return fmt.Errorf("read the upper folder: %w", err)
+	} else if opaque {
+		f.top.dir.lower = 0
+	}
+	f.top.dir.subdirs = f.lowerSubdirs(f.top.dir.lower)
+	if err := f.loadHub(); err != nil {
+		return fmt.Errorf("read the link hub: %w", err)
+	}
+	return f.loadFolder(f.top, "/")
+}
+
+func (f *FS) lowerSubdirs(lower merge.Ino) int64 {
+	var a merge.Attr
+	if lower == 0 || f.lower.Attr(lower, &a) != nil {
+		return 0
+	}
+	return int64(a.Nlink) - 2
+}
+
+// found is what a walk of the upper sees of one entry.
+type found struct {
+	name   string
+	st     unix.Stat_t
+	attrs  []string  // names of its extended attributes
+	origin merge.Ino // from its attribute, 0 without
+}
+
+func (e *found) has(attr string) bool { return slices.Contains(e.attrs, attr) }
+
+// loadFolder enters everything below folder n. Preconditions: n is in the
+// table and nobody else has the FS yet.
+func (f *FS) loadFolder(n *node, path string) error {
+	h, err := f.handleOf(n)
+	if err != nil {
+		return fmt.Errorf("open %s in the upper folder: %w", path, err)
+	}
+	defer h.release()
+	names, err := fsat.Names(h.fd, ".")
+	if err != nil {
+		return fmt.Errorf("list %s in the upper folder: %w", path, err)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if err := f.loadEntry(n, h.fd, name, path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *FS) loadEntry(dir *node, dirfd int, name, path string) error {
+	e, err := f.examine(dirfd, name)
+	if err != nil {
+		return fmt.Errorf("read %s%s in the upper folder: %w", path, name, err)
+	}
+	below, err := f.lowerName(dir.dir, name)
+	if err != nil {
+		return fmt.Errorf("look up %s%s below: %w", path, name, err)
+	}
+	hides := f.isSubdir(below)
+	if f.isWhiteout(&e) {
+		dir.dir.put(name, nil, below != 0)
+		dir.dir.subdirs -= hides
+		return nil
+	}
+	n, fresh := f.adopt(&e, below, dirfd)
+	n.places = append(n.places, place{dir, name})
+	dir.dir.put(name, n, below != 0)
+	if !n.isDir() {
+		dir.dir.subdirs -= hides
+		return nil
+	}
+	dir.dir.subdirs += 1 - hides
+	if !fresh {
+		return nil
+	}
+	return f.loadFolder(n, path+name+"/")
+}
+
+func (f *FS) isSubdir(ino merge.Ino) int64 {
+	var a merge.Attr
+	if ino != 0 && f.lower.Attr(ino, &a) == nil && a.IsDir() {
+		return 1
+	}
+	return 0
+}
+
+func (f *FS) examine(dirfd int, name string) (found, error) {
+	e := found{name: name}
+	if err := fsat.Stat(dirfd, name, &e.st); err != nil {
+		return e, err
+	}
+	if whiteout.IsDevice(e.st.Mode, e.st.Rdev) {
+		return e, nil
+	}
+	attrs, err := fsat.ListXattr(dirfd, name)
+	if err != nil && err != unix.ENOTSUP {
+		return e, err
+	}
+	e.attrs = attrs
+	if e.has(f.names.Origin) {
+		e.origin, err = f.readOrigin(dirfd, name, e.st.Mode)
+	}
+	return e, err
+}
+
+// readOrigin returns the lower node of the same type that the attribute names,
+// 0 if it names none: an attribute can be anything.
+func (f *FS) readOrigin(dirfd int, name string, mode uint32) (merge.Ino, error) {
+	text, err := fsat.XattrValue(dirfd, name, f.names.Origin)
+	if err != nil {
+		return 0, err
+	}
+	number, err := strconv.ParseUint(string(text), 10, 62)
+	if err != nil {
+		return 0, nil
+	}
+	var a merge.Attr
+	if f.lower.Attr(merge.Ino(number), &a) != nil || a.Mode&unix.S_IFMT != mode&unix.S_IFMT {
+		f.log.Warn("origin of an upper file is not in the lower", "name", name, "origin", string(text))
+		return 0, nil
+	}
+	return merge.Ino(number), nil
+}
+
+func (f *FS) isWhiteout(e *found) bool {
+	if whiteout.IsDevice(e.st.Mode, e.st.Rdev) {
+		return true
+	}
+	return e.st.Mode&unix.S_IFMT == unix.S_IFREG && e.st.Size == 0 && e.has(f.names.Whiteout)
+}
+
+// isOpaque reads the opaque attribute of a folder.
+func (f *FS) isOpaque(s spot) (bool, error) {
+	value, err := fsat.XattrValue(s.fd, s.name, f.names.Opaque)
+	if err == unix.ENODATA || err == unix.ENOTSUP {
+		return false, nil
+	}
+	return string(value) == whiteout.OpaqueValue, err
+}
+
+// adopt makes or finds the node of an upper entry. below is what the lower has
+// under its name. fresh: nothing has been loaded below it yet.
+func (f *FS) adopt(e *found, below merge.Ino, dirfd int) (n *node, fresh bool) {
+	typ := e.st.Mode & unix.S_IFMT
+	own := upperBit | merge.Ino(e.st.Ino)
+	if typ == unix.S_IFDIR {
+		return f.adoptFolder(e, below, dirfd), true
+	}
+	if n := f.table.get(own); n != nil && e.st.Nlink > 1 {
+		return n, false
+	}
+	if n := f.table.get(e.origin); n != nil && e.origin != 0 && n.typ == typ {
+		if n.hubbed || e.st.Nlink > 1 {
+			return n, false
+		}
+	}
+	n = &node{ino: own, lower: e.origin, typ: typ, inUpper: true}
+	if e.origin != 0 {
+		n.ino = e.origin
+	}
+	meta := e.has(f.names.Metacopy)
+	if meta && n.lower == 0 {
+		n.lower = below // an upper of the kernel's own: found by name
+	}
+	n.whole.Store(!meta || n.lower == 0)
+	if f.table.add(n) != n { // two files claim one origin: the second gets a number of its own
+		n.ino = own
+		f.table.add(n)
+	}
+	return n, true
+}
+
+func (f *FS) adoptFolder(e *found, below merge.Ino, dirfd int) *node {
+	s := spot{fd: dirfd, name: e.name}
+	shows := e.origin
+	if shows == 0 && e.has(f.names.Redirect) {
+		shows = f.redirected(s)
+	} else if shows == 0 && f.isSubdir(below) == 1 {
+		shows = below
+	}
+	ino := shows
+	if e.has(f.names.Opaque) {
+		if opaque, err := f.isOpaque(s); err != nil || opaque {
+			ino, shows = e.origin, 0
+		}
+	}
+	if ino == 0 {
+		ino = upperBit | merge.Ino(e.st.Ino)
+	}
+	n := f.newFolder(ino, shows)
+	n.inUpper = true
+	n.dir.subdirs = f.lowerSubdirs(shows)
+	if f.table.add(n) != n {
+		n.ino = upperBit | merge.Ino(e.st.Ino)
+		f.table.add(n)
+	}
+	return n
+}
+
+// redirected follows overlayfs's redirect of a folder to the lower folder it
+// names, 0 if there is none. Only absolute ones are followed here: ours carry
+// an origin as well.
+func (f *FS) redirected(s spot) merge.Ino {
+	value, err := fsat.XattrValue(s.fd, s.name, f.names.Redirect)
+	if err != nil || len(value) == 0 || value[0] != '/' {
+		return 0
+	}
+	ino := merge.RootIno
+	for name := range strings.SplitSeq(strings.Trim(string(value), "/"), "/") {
+		if ino, err = f.lower.Lookup(ino, name); err != nil {
+			return 0
+		}
+	}
+	if f.isSubdir(ino) == 0 {
+		return 0
+	}
+	return ino
+}

@@ -1,0 +1,160 @@
+package cow
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"unio/cow/fsat"
+	"unio/whiteout"
+)
+
+// owner is who a file belongs to and what it is, as the union shows it. A
+// union with privilege keeps it in the inode; one without keeps it in
+// [whiteout.OverrideStat] and leaves the real file to its user, readable and
+// writable.
+type owner struct {
+	uid, gid uint32
+	mode     uint32 // type and permission bits
+	rdev     uint64
+}
+
+// realMode is the mode of the file that stands for o in the upper.
+func (f *FS) realMode(o owner) uint32 {
+	if f.root {
+		return o.mode
+	}
+	switch o.mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		return unix.S_IFDIR | o.mode&0o777 | 0o700
+	case unix.S_IFLNK:
+		return o.mode
+	case unix.S_IFCHR, unix.S_IFBLK:
+		return unix.S_IFREG | 0o600
+	}
+	return o.mode&(unix.S_IFMT|0o777) | 0o600
+}
+
+// setOwner gives the file at s its owner and mode. The owner goes first:
+// changing it clears the setuid bit.
+func (f *FS) setOwner(s spot, o owner) error {
+	if !f.root {
+		return f.record(s, o)
+	}
+	if err := fsat.Chown(s.fd, s.name, int(o.uid), int(o.gid)); err != nil {
+		return err
+	}
+	if o.mode&unix.S_IFMT == unix.S_IFLNK {
+		return nil
+	}
+	return fsat.Chmod(s.fd, s.name, o.mode)
+}
+
+// record writes o into the override attribute. A symbolic link cannot carry
+// one (xattr(7)): it shows as the root user's.
+func (f *FS) record(s spot, o owner) error {
+	if o.mode&unix.S_IFMT == unix.S_IFLNK {
+		return nil
+	}
+	text := fmt.Sprintf("%d:%d:%04o", o.uid, o.gid, o.mode&0o7777)
+	if t := typeName(o); t != "" {
+		text += ":" + t
+	}
+	if err := fsat.SetXattr(s.fd, s.name, whiteout.OverrideStat, []byte(text), 0); err != nil {
+		return err
+	}
+	return fsat.Chmod(s.fd, s.name, f.realMode(o))
+}
+
+func typeName(o owner) string {
+	kind := ""
+	switch o.mode & unix.S_IFMT {
+	case unix.S_IFCHR:
+		kind = "char"
+	case unix.S_IFBLK:
+		kind = "block"
+	default:
+		return ""
+	}
+	return fmt.Sprintf("%s-%d-%d", kind, unix.Major(o.rdev), unix.Minor(o.rdev))
+}
+
+// override replaces what the inode at s says by what its attribute says. A
+// file without one is the root user's.
+func (f *FS) override(s spot, st *Stat) error {
+	text, err := fsat.XattrValue(s.fd, s.name, whiteout.OverrideStat)
+	switch err {
+	case nil:
+	case unix.ENODATA, unix.ENOTSUP, unix.EPERM, unix.EACCES:
+		st.UID, st.GID = f.mapOwner(st.UID, st.GID)
+		return nil
+	default:
+		return err
+	}
+	o, ok := parseOwner(string(text))
+	if !ok {
+		f.log.Warn("bad owner attribute", "value", string(text))
+		st.UID, st.GID = f.mapOwner(st.UID, st.GID)
+		return nil
+	}
+	st.UID, st.GID = o.uid, o.gid
+	st.Mode = st.Mode&unix.S_IFMT | o.mode&0o7777
+	if t := o.mode & unix.S_IFMT; t != 0 {
+		st.Mode, st.Rdev = t|o.mode&0o7777, o.rdev
+	}
+	return nil
+}
+
+func (f *FS) mapOwner(uid, gid uint32) (uint32, uint32) {
+	if int(uid) == f.uid {
+		uid = 0
+	}
+	if int(gid) == f.gid {
+		gid = 0
+	}
+	return uid, gid
+}
+
+// parseOwner reads "uid:gid:mode[:type]"; mode has type bits only for a type
+// that the inode itself cannot have.
+func parseOwner(text string) (owner, bool) {
+	parts := strings.SplitN(text, ":", 4)
+	if len(parts) < 3 {
+		return owner{}, false
+	}
+	uid, err1 := strconv.ParseUint(parts[0], 10, 32)
+	gid, err2 := strconv.ParseUint(parts[1], 10, 32)
+	mode, err3 := strconv.ParseUint(parts[2], 8, 32)
+	if err1 != nil || err2 != nil || err3 != nil {
+		return owner{}, false
+	}
+	o := owner{uid: uint32(uid), gid: uint32(gid), mode: uint32(mode) & 0o7777}
+	if len(parts) == 4 {
+		return o, o.parseType(parts[3])
+	}
+	return o, true
+}
+
+func (o *owner) parseType(text string) bool {
+	kind, numbers, _ := strings.Cut(text, "-")
+	switch kind {
+	case "dir", "file", "symlink", "pipe", "socket":
+		return true // the inode says so itself
+	case "char":
+		o.mode |= unix.S_IFCHR
+	case "block":
+		o.mode |= unix.S_IFBLK
+	default:
+		return false
+	}
+	major, minor, ok := strings.Cut(numbers, "-")
+	ma, err1 := strconv.ParseUint(major, 10, 32)
+	mi, err2 := strconv.ParseUint(minor, 10, 32)
+	if !ok || err1 != nil || err2 != nil {
+		return false
+	}
+	o.rdev = unix.Mkdev(uint32(ma), uint32(mi))
+	return true
+}

@@ -1,0 +1,258 @@
+package cow
+
+import (
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"unio/cow/fsat"
+	"unio/unionfs/merge"
+)
+
+// Unlink removes name, which is not a folder's, from folder dir.
+func (f *FS) Unlink(dir merge.Ino, name string) error {
+	d, err := f.copyUp(dir)
+	if err != nil {
+		return err
+	}
+	if !d.isDir() {
+		return unix.ENOTDIR
+	}
+	if err := f.countable(d, name); err != nil {
+		return err
+	}
+	d.dir.mu.Lock()
+	defer d.dir.mu.Unlock()
+	n, err := f.victim(d.dir, name)
+	if err != nil {
+		return err
+	}
+	if n.isDir() {
+		return unix.EISDIR
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return f.unlink(d, name, n)
+}
+
+// countable sees to it that a lower file with several names is in the hub,
+// where the names it keeps are counted, before one of them goes.
+func (f *FS) countable(d *node, name string) error {
+	d.dir.mu.RLock()
+	n, ino, err := f.find(d.dir, name)
+	d.dir.mu.RUnlock()
+	if err != nil || n != nil && n.inUpperNow() || n == nil && ino == 0 {
+		return err
+	}
+	if n != nil {
+		ino = n.lower
+	}
+	var a merge.Attr
+	if err := f.lower.Attr(ino, &a); err != nil || a.IsDir() || a.Nlink < 2 {
+		return err
+	}
+	_, err = f.copyUp(ino)
+	return err
+}
+
+// victim returns the node that name stands for, entering an untouched one.
+// Preconditions: d.mu is held.
+func (f *FS) victim(d *folder, name string) (*node, error) {
+	n, ino, err := f.find(d, name)
+	switch {
+	case err != nil || n != nil:
+		return n, err
+	case ino == 0:
+		return nil, unix.ENOENT
+	}
+	return f.node(ino)
+}
+
+// unlink removes one name of n. Preconditions: d.dir.mu and n.mu are held for
+// writing.
+func (f *FS) unlink(d *node, name string, n *node) error {
+	below, err := f.lowerName(d.dir, name)
+	if err != nil {
+		return err
+	}
+	last := f.isLast(n)
+	if last {
+		if err := f.hold(n); err != nil {
+			return err
+		}
+	}
+	if err := f.unlinkAt(d, name, below != 0); err != nil {
+		return err
+	}
+	f.forgetPlace(d, name, n, below != 0)
+	return f.lose(n, last)
+}
+
+// lose records that a name of n is gone. Preconditions: n.mu is held for
+// writing.
+func (f *FS) lose(n *node, last bool) error {
+	n.gone = last
+	err := f.countNames(n, -1)
+	if last && f.references(n) <= 0 {
+		f.reap(n)
+	}
+	return err
+}
+
+// reap forgets a node that has neither a name nor the kernel's interest.
+// Preconditions: n.mu is held for writing.
+func (f *FS) reap(n *node) {
+	f.table.remove(n)
+	if n.hubbed {
+		f.clearHub(n)
+	}
+	uncache(n)
+	if n.held != nil {
+		n.held.release()
+		n.held = nil
+	}
+}
+
+// isLast reports whether n has one name left in the union. Preconditions: n.mu
+// is held.
+func (f *FS) isLast(n *node) bool {
+	if n.hubbed {
+		return n.nlink <= 1
+	}
+	return len(n.places) <= 1
+}
+
+// hold keeps a node of the upper reachable that is about to lose its last
+// name: as long as its descriptor is open, its inode and number are not given
+// to another file. Preconditions: n.mu is held for writing.
+func (f *FS) hold(n *node) error {
+	if !n.inUpper || n.held != nil || n.hubbed {
+		return nil
+	}
+	if h := n.cached.Load(); h != nil && h.acquire() {
+		n.held = h
+		return nil
+	}
+	s, err := f.spotLocked(n)
+	if err != nil {
+		return err
+	}
+	defer s.h.release()
+	fd, err := fsat.Open(s.fd, s.name, openFlags(n.typ), 0)
+	if err != nil {
+		return err
+	}
+	n.held = newHandle(fd)
+	return nil
+}
+
+// unlinkAt removes name from the upper and hides what the lower has there.
+func (f *FS) unlinkAt(d *node, name string, below bool) error {
+	h, err := f.handleOf(d)
+	if err != nil {
+		return err
+	}
+	defer h.release()
+	inUpper := d.dir.children[name] != nil
+	switch {
+	case inUpper && below:
+		return f.cover(h.fd, name)
+	case inUpper:
+		return fsat.Unlink(h.fd, name)
+	}
+	return f.hide(h.fd, name)
+}
+
+// forgetPlace records that name is gone from d. Preconditions: d.dir.mu and
+// n.mu are held for writing.
+func (f *FS) forgetPlace(d *node, name string, n *node, below bool) {
+	n.places = slices.DeleteFunc(n.places, func(p place) bool { return p.dir == d && p.name == name })
+	if below {
+		d.dir.put(name, nil, true)
+	} else {
+		d.dir.drop(name)
+	}
+}
+
+// Rmdir removes the empty folder name from folder dir.
+func (f *FS) Rmdir(dir merge.Ino, name string) error {
+	d, err := f.copyUp(dir)
+	if err != nil {
+		return err
+	}
+	if !d.isDir() {
+		return unix.ENOTDIR
+	}
+	d.dir.mu.Lock()
+	defer d.dir.mu.Unlock()
+	n, err := f.victim(d.dir, name)
+	if err != nil {
+		return err
+	}
+	if !n.isDir() {
+		return unix.ENOTDIR
+	}
+	n.dir.mu.Lock()
+	defer n.dir.mu.Unlock()
+	if err := f.vacate(n); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return f.rmdir(d, name, n)
+}
+
+// vacate checks that n is empty and clears its upper folder of whiteouts.
+// Preconditions: n.dir.mu is held for writing.
+func (f *FS) vacate(n *node) error {
+	empty, white, err := f.empty(n)
+	if err != nil {
+		return err
+	}
+	if !empty {
+		return unix.ENOTEMPTY
+	}
+	return f.clearWhiteouts(n, white)
+}
+
+// rmdir removes vacated folder n. Preconditions: d.dir.mu, n.dir.mu and n.mu
+// are held for writing.
+func (f *FS) rmdir(d *node, name string, n *node) error {
+	below, err := f.lowerName(d.dir, name)
+	if err != nil {
+		return err
+	}
+	if err := f.hold(n); err != nil {
+		return err
+	}
+	h, err := f.handleOf(d)
+	if err != nil {
+		return err
+	}
+	defer h.release()
+	switch {
+	case n.inUpper && below != 0:
+		err = f.coverDir(h.fd, name)
+	case n.inUpper:
+		err = fsat.Rmdir(h.fd, name)
+	default:
+		err = f.hide(h.fd, name)
+	}
+	if err != nil {
+		return err
+	}
+	f.forgetPlace(d, name, n, below != 0)
+	d.dir.subdirs--
+	f.bury(n)
+	return nil
+}
+
+// bury marks a folder that has lost its name. Preconditions: n.dir.mu and n.mu
+// are held for writing.
+func (f *FS) bury(n *node) {
+	n.dir.removed, n.dir.lower = true, 0
+	n.gone = true
+	if f.references(n) <= 0 {
+		f.reap(n)
+	}
+}

@@ -1,0 +1,117 @@
+package cow
+
+import (
+	"golang.org/x/sys/unix"
+
+	"unio/cow/fsat"
+	"unio/unionfs/merge"
+)
+
+// Change says which attributes to set; nil leaves one as it is. A Nsec of
+// UTIME_NOW stands for the clock's time.
+type Change struct {
+	Mode     *uint32 // permission bits
+	UID      *uint32
+	GID      *uint32
+	Size     *uint64
+	Atime    *unix.Timespec
+	Mtime    *unix.Timespec
+	KillPriv bool // clear setuid and setgid as a write does
+}
+
+// Setattr changes attributes of a node and fills in the result.
+func (f *FS) Setattr(ino merge.Ino, c Change, st *Stat) error {
+	var n *node
+	var err error
+	if c.Size != nil {
+		n, err = f.copyUpData(ino, *c.Size)
+	} else {
+		n, err = f.copyUp(ino)
+	}
+	if err != nil {
+		return err
+	}
+	if c.Size != nil {
+		if err := f.truncate(n, int64(*c.Size)); err != nil {
+			return err
+		}
+	}
+	if err := f.change(n, &c); err != nil {
+		return err
+	}
+	return f.statNode(n, st)
+}
+
+func (f *FS) truncate(n *node, size int64) error {
+	h, err := f.handleOf(n)
+	if err != nil {
+		return err
+	}
+	defer h.release()
+	return unix.Ftruncate(h.fd, size)
+}
+
+func (f *FS) change(n *node, c *Change) error {
+	s, err := f.spotOf(n)
+	if err != nil {
+		return err
+	}
+	defer s.release()
+	if c.Mode != nil || c.UID != nil || c.GID != nil || c.KillPriv {
+		if err := f.changeOwner(n, s, c); err != nil {
+			return err
+		}
+	}
+	if c.Atime == nil && c.Mtime == nil {
+		return nil
+	}
+	return fsat.Utimes(s.fd, s.name, timeOr(c.Atime), timeOr(c.Mtime))
+}
+
+func timeOr(t *unix.Timespec) unix.Timespec {
+	if t == nil {
+		return unix.Timespec{Nsec: unix.UTIME_OMIT}
+	}
+	return *t
+}
+
+// changeOwner sets owner and mode. As the server has every privilege, nothing
+// is cleared by itself: changing the owner of a file that is no folder takes
+// its setuid bit, and the setgid bit of one that its group may execute
+// (setattr_should_drop_suidgid in the kernel's fs/attr.c).
+func (f *FS) changeOwner(n *node, s spot, c *Change) error {
+	var st Stat
+	if err := f.statSpot(s, &st); err != nil {
+		return err
+	}
+	o := owner{uid: st.UID, gid: st.GID, mode: st.Mode, rdev: st.Rdev}
+	if c.UID != nil {
+		o.uid = *c.UID
+	}
+	if c.GID != nil {
+		o.gid = *c.GID
+	}
+	if n.typ != unix.S_IFDIR && (c.KillPriv || c.UID != nil || c.GID != nil) {
+		o.mode = withoutPrivilege(o.mode)
+	}
+	if c.Mode != nil {
+		o.mode = o.mode&unix.S_IFMT | *c.Mode&0o7777
+	}
+	if f.root && c.UID == nil && c.GID == nil {
+		if o.mode == st.Mode || n.typ == unix.S_IFLNK {
+			return nil
+		}
+		return fsat.Chmod(s.fd, s.name, o.mode)
+	}
+	return f.setOwner(s, o)
+}
+
+// withoutPrivilege clears setuid, and setgid where it is not mandatory
+// locking's mark.
+func withoutPrivilege(mode uint32) uint32 {
+	mode &^= unix.S_ISUID
+	if mode&unix.S_IXGRP != 0 {
+		mode &^= unix.S_ISGID
+	}
+	return mode
+}

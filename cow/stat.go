@@ -1,0 +1,137 @@
+package cow
+
+import (
+	"golang.org/x/sys/unix"
+
+	"unio/cow/fsat"
+	"unio/unionfs/merge"
+)
+
+// Stat holds the attributes of a node of the union.
+type Stat struct {
+	Ino     merge.Ino
+	Mode    uint32 // type and permission bits
+	UID     uint32
+	GID     uint32
+	Nlink   uint32
+	Rdev    uint64
+	Size    uint64 // bytes
+	Blocks  uint64 // of 512 bytes
+	Blksize uint32
+	Atime   unix.Timespec
+	Mtime   unix.Timespec
+	Ctime   unix.Timespec
+}
+
+const blockSize = 4096
+
+// FromLower fills in the attributes of lower node ino, which keeps one time
+// for all three.
+func (st *Stat) FromLower(ino merge.Ino, a *merge.Attr) {
+	t := unix.Timespec{Sec: a.Sec, Nsec: int64(a.Nsec)}
+	*st = Stat{
+		Ino: ino, Mode: a.Mode, UID: a.UID, GID: a.GID, Nlink: a.Nlink, Rdev: a.Rdev, Size: a.Size,
+		Blksize: blockSize, Atime: t, Mtime: t, Ctime: t,
+	}
+	switch {
+	case a.IsDir():
+		st.Size = blockSize
+	case a.IsRegular():
+		st.Blocks = (a.Size + blockSize - 1) / blockSize * (blockSize / 512)
+	}
+}
+
+// fromUpper fills in what the upper's filesystem says, its inode number
+// included.
+func (st *Stat) fromUpper(u *unix.Stat_t) {
+	st.Ino = merge.Ino(u.Ino)
+	st.Mode, st.UID, st.GID, st.Nlink, st.Rdev = u.Mode, u.Uid, u.Gid, uint32(u.Nlink), u.Rdev
+	st.Size, st.Blocks, st.Blksize = uint64(u.Size), uint64(u.Blocks), uint32(u.Blksize)
+	st.Atime, st.Mtime, st.Ctime = u.Atim, u.Mtim, u.Ctim
+}
+
+// Getattr fills in the attributes of a node.
+func (f *FS) Getattr(ino merge.Ino, st *Stat) error {
+	if n := f.table.get(ino); n != nil {
+		return f.statNode(n, st)
+	}
+	return f.statLower(ino, st)
+}
+
+func (f *FS) statLower(ino merge.Ino, st *Stat) error {
+	var a merge.Attr
+	if err := f.lower.Attr(ino, &a); err != nil {
+		return err
+	}
+	st.FromLower(ino, &a)
+	return nil
+}
+
+func (f *FS) statNode(n *node, st *Stat) error {
+	var err error
+	if n.inUpperNow() {
+		err = f.statUpper(n, st)
+	} else {
+		err = f.statLower(n.lower, st)
+	}
+	if err != nil {
+		return err
+	}
+	f.adjust(n, st)
+	return nil
+}
+
+// inUpperNow reports whether n has been copied up or was born in the upper,
+// which never ends.
+func (n *node) inUpperNow() bool {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.inUpper
+}
+
+func (f *FS) statUpper(n *node, st *Stat) error {
+	s, err := f.spotOf(n)
+	if err != nil {
+		return err
+	}
+	defer s.release()
+	return f.statSpot(s, st)
+}
+
+func (f *FS) statSpot(s spot, st *Stat) error {
+	var u unix.Stat_t
+	if err := fsat.Stat(s.fd, s.name, &u); err != nil {
+		return err
+	}
+	st.fromUpper(&u)
+	if f.root {
+		return nil
+	}
+	return f.override(s, st)
+}
+
+// adjust puts right what the upper's filesystem cannot know of the union.
+func (f *FS) adjust(n *node, st *Stat) {
+	st.Ino = n.ino
+	if n.isDir() {
+		n.dir.mu.RLock()
+		st.Nlink = uint32(2 + n.dir.subdirs)
+		if n.dir.removed {
+			st.Nlink = 0
+		}
+		n.dir.mu.RUnlock()
+		return
+	}
+	n.mu.RLock()
+	switch {
+	case n.gone:
+		st.Nlink = 0
+	case n.hubbed:
+		st.Nlink = n.nlink
+	}
+	inUpper := n.inUpper
+	n.mu.RUnlock()
+	if inUpper && n.typ == unix.S_IFREG && n.lower != 0 && !n.whole.Load() {
+		st.Blocks = (st.Size + blockSize - 1) / blockSize * (blockSize / 512)
+	}
+}

@@ -1,0 +1,93 @@
+package cow
+
+import (
+	"golang.org/x/sys/unix"
+
+	"unio/cow/fsat"
+	"unio/unionfs/merge"
+	"unio/whiteout"
+)
+
+// Getxattr returns the value of an extended attribute. ENODATA: there is none.
+func (f *FS) Getxattr(ino merge.Ino, name string) ([]byte, error) {
+	n := f.table.get(ino)
+	if n == nil {
+		return f.lower.Xattr(ino, name)
+	}
+	if !n.inUpperNow() {
+		return f.lower.Xattr(n.lower, name)
+	}
+	if name == whiteout.OverrideStat {
+		return nil, unix.ENODATA
+	}
+	s, err := f.spotOf(n)
+	if err != nil {
+		return nil, err
+	}
+	defer s.release()
+	return fsat.XattrValue(s.fd, s.name, whiteout.Escape(name))
+}
+
+// Listxattr calls yield for the name of each extended attribute.
+func (f *FS) Listxattr(ino merge.Ino, yield func(name string)) error {
+	n := f.table.get(ino)
+	if n != nil && n.inUpperNow() {
+		return f.listUpperXattrs(n, yield)
+	}
+	if n != nil {
+		ino = n.lower
+	}
+	return f.lower.Xattrs(ino, func(name string, _ []byte) bool { yield(name); return true })
+}
+
+func (f *FS) listUpperXattrs(n *node, yield func(name string)) error {
+	s, err := f.spotOf(n)
+	if err != nil {
+		return err
+	}
+	defer s.release()
+	stored, err := fsat.ListXattr(s.fd, s.name)
+	if err != nil {
+		return err
+	}
+	for _, name := range stored {
+		if shown, ok := whiteout.Unescape(name); ok {
+			yield(shown)
+		}
+	}
+	return nil
+}
+
+// Setxattr sets an extended attribute; flags are XATTR_CREATE and
+// XATTR_REPLACE.
+func (f *FS) Setxattr(ino merge.Ino, name string, value []byte, flags int) error {
+	return f.changeXattr(ino, name, func(s spot) error {
+		return fsat.SetXattr(s.fd, s.name, whiteout.Escape(name), value, flags)
+	})
+}
+
+// Removexattr removes an extended attribute.
+func (f *FS) Removexattr(ino merge.Ino, name string) error {
+	if _, err := f.Getxattr(ino, name); err != nil {
+		return err // nothing is copied up for nothing
+	}
+	return f.changeXattr(ino, name, func(s spot) error {
+		return fsat.RemoveXattr(s.fd, s.name, whiteout.Escape(name))
+	})
+}
+
+func (f *FS) changeXattr(ino merge.Ino, name string, change func(spot) error) error {
+	if name == whiteout.OverrideStat {
+		return unix.EPERM
+	}
+	n, err := f.copyUp(ino)
+	if err != nil {
+		return err
+	}
+	s, err := f.spotOf(n)
+	if err != nil {
+		return err
+	}
+	defer s.release()
+	return change(s)
+}
