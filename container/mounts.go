@@ -91,17 +91,21 @@ func (s *Store) settle(m *Mount) bool {
 	return mounted
 }
 
+// fsType is what the mount table calls our mounts.
+const fsType = "fuse.unio"
+
 // isMounted reports whether a FUSE filesystem is what one sees at dir, an
 // absolute path without symbolic links.
-func isMounted(dir string) (bool, error) {
-	list, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(dir))
+func isMounted(dir string) (bool, error) { return isMountedAs(dir, "fuse") }
+
+// isMountedAs reports whether the uppermost mount at dir is of a type that
+// starts with prefix.
+func isMountedAs(dir, prefix string) (bool, error) {
+	list, err := mountinfo.GetMounts(func(i *mountinfo.Info) (skip, stop bool) { return i.Mountpoint != dir, false })
 	if err != nil {
 		return false, fmt.Errorf("read the mount table: %w", err)
 	}
-	if len(list) == 0 {
-		return false, nil
-	}
-	return strings.HasPrefix(list[len(list)-1].FSType, "fuse"), nil
+	return len(list) > 0 && strings.HasPrefix(list[len(list)-1].FSType, prefix), nil
 }
 
 func (s *Store) readNote(id string) (*Mount, error) {
@@ -204,4 +208,13 @@ func realPath(path string) string {
 		return abs
 	}
 	return filepath.Join(realPath(parent), filepath.Base(abs))
+}
+
+// isMountPoint reports whether anything is mounted on a folder.
+func isMountPoint(dir string) (bool, error) {
+	list, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(dir))
+	if err != nil {
+		return false, fmt.Errorf("read the mount table: %w", err)
+	}
+	return len(list) > 0, nil
 }

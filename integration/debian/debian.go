@@ -109,6 +109,15 @@ func bootstrap(ctx context.Context, v Variant, dir, path string) error {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: debootstrap: %w\n%s", ErrNoMirror, err, lastLines(out, 5))
 	}
+	debs, err := filepath.Glob(filepath.Join(root, "var/cache/apt/archives/*.deb"))
+	if err != nil {
+		return err
+	}
+	for _, deb := range debs {
+		if err := os.Remove(deb); err != nil {
+			return err
+		}
+	}
 	return run(ctx, dir, "tar", "--create", "--file", path, "--directory", root, "--numeric-owner",
 		"--xattrs", "--xattrs-include=*", "--format=posix", "--sparse", "--one-file-system", ".")
 }

@@ -1,0 +1,101 @@
+package imagestore
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// freeReserve is what a layer must leave free on the disk, in bytes.
+	freeReserve = 32 << 20
+	// ratioFree and ratioMax bound expansion: a layer may grow to ratioFree
+	// bytes and ratioMax times its compressed length. Honest images reach
+	// 20; gzip's bound is 1,032, zstd has none.
+	ratioFree = 1 << 30
+	ratioMax  = 200
+	// guardStep is how many bytes pass between two looks at the disk.
+	guardStep = 64 << 20
+)
+
+func bytesReader(p []byte) io.Reader { return bytes.NewReader(p) }
+
+// writerTo makes a function an io.WriterTo.
+type writerTo func(w io.Writer) (int64, error)
+
+func (f writerTo) WriteTo(w io.Writer) (int64, error) { return f(w) }
+
+// meter counts a stream as it comes, checks its length and reports progress.
+type meter struct {
+	r io.Reader
+	o *LayerOptions
+	n int64 // bytes so far
+}
+
+func (m *meter) Read(p []byte) (int, error) {
+	n, err := m.r.Read(p)
+	m.n += int64(n)
+	if m.o.Progress != nil {
+		m.o.Progress.Update(Event{ID: m.o.ID, Action: m.o.Action, Current: m.n, Total: m.o.Size})
+	}
+	if m.o.Size > 0 && m.n > m.o.Size {
+		return n, fmt.Errorf("%w: it is longer than the %d bytes expected", ErrCorrupt, m.o.Size)
+	}
+	return n, err
+}
+
+// complete tells whether the stream had the expected length.
+func (m *meter) complete() error {
+	if m.o.Size > 0 && m.n != m.o.Size {
+		return fmt.Errorf("%w: it has %d bytes, expected %d", ErrCorrupt, m.n, m.o.Size)
+	}
+	return nil
+}
+
+// guard bounds how large a tar may get, by the free space on disk and by the
+// length of the compressed stream that it comes from.
+func (s *Store) guard(r io.Reader, from *meter) (io.Reader, error) {
+	g := &guardReader{r: r, s: s, from: from, next: guardStep}
+	return g, g.checkDisk()
+}
+
+type guardReader struct {
+	r    io.Reader
+	s    *Store
+	from *meter
+	n    int64 // bytes of the tar so far
+	next int64 // where to look again
+}
+
+func (g *guardReader) Read(p []byte) (int, error) {
+	n, err := g.r.Read(p)
+	g.n += int64(n)
+	if g.n >= g.next {
+		g.next += guardStep
+		if cerr := g.check(); cerr != nil {
+			return n, cerr
+		}
+	}
+	return n, err
+}
+
+func (g *guardReader) check() error {
+	// The meter may be ahead of what was decompressed, never behind.
+	if limit := ratioFree + ratioMax*g.from.n; g.n > limit {
+		return fmt.Errorf("%w: it expands to more than %d times its size", ErrLimit, ratioMax)
+	}
+	return g.checkDisk()
+}
+
+func (g *guardReader) checkDisk() error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(g.s.root, &st); err != nil {
+		return fmt.Errorf("free space: %w", err)
+	}
+	if free := int64(st.Bavail) * st.Bsize; free < freeReserve {
+		return fmt.Errorf("%w: only %d bytes are free on the disk of the store: %w", ErrLimit, free, unix.ENOSPC)
+	}
+	return nil
+}

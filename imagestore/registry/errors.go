@@ -1,0 +1,83 @@
+package registry
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/distribution/reference"
+	"oras.land/oras-go/v2/registry/remote/auth"
+	"oras.land/oras-go/v2/registry/remote/errcode"
+)
+
+// pullError says in docker's words why a pull of ref failed.
+func pullError(err error, ref reference.Named) error {
+	code, cause := registryCode(err)
+	switch code {
+	case errcode.ErrorCodeDenied, errcode.ErrorCodeUnauthorized:
+		return &userError{
+			text: fmt.Sprintf("pull access denied for %s, repository does not exist or may require 'unio login': %s",
+				reference.FamiliarName(ref), cause),
+			kind: ErrNotFound, err: err,
+		}
+	case errcode.ErrorCodeManifestUnknown:
+		return &userError{
+			text: fmt.Sprintf("manifest for %s not found: %s", reference.FamiliarString(ref), cause),
+			kind: ErrNotFound, err: err,
+		}
+	case errcode.ErrorCodeNameUnknown:
+		return &userError{
+			text: fmt.Sprintf("repository %s not found: %s", reference.FamiliarName(ref), cause),
+			kind: ErrNotFound, err: err,
+		}
+	}
+	return err
+}
+
+// pushError says in docker's words why a push to ref failed.
+func pushError(err error, ref reference.Named) error {
+	code, cause := registryCode(err)
+	switch code {
+	case errcode.ErrorCodeDenied, errcode.ErrorCodeUnauthorized:
+		return &userError{
+			text: fmt.Sprintf("push access denied for %s, repository does not exist or may require 'unio login': %s",
+				reference.FamiliarName(ref), cause),
+			kind: ErrNotFound, err: err,
+		}
+	}
+	return err
+}
+
+// registryCode reduces an error to one of the codes of the distribution spec,
+// "" if it has none, and the registry's own words.
+func registryCode(err error) (code, cause string) {
+	if errors.Is(err, auth.ErrBasicCredentialNotFound) {
+		return errcode.ErrorCodeUnauthorized, "no basic auth credentials"
+	}
+	var resp *errcode.ErrorResponse
+	if !errors.As(err, &resp) {
+		return "", ""
+	}
+	if len(resp.Errors) > 0 {
+		return resp.Errors[0].Code, resp.Errors[0].Error()
+	}
+	switch resp.StatusCode {
+	case http.StatusUnauthorized:
+		return errcode.ErrorCodeUnauthorized, "unauthorized"
+	case http.StatusForbidden:
+		return errcode.ErrorCodeDenied, "denied"
+	case http.StatusNotFound:
+		return errcode.ErrorCodeManifestUnknown, "manifest unknown"
+	}
+	return "", ""
+}
+
+// userError is an error in docker's words. It still is what caused it.
+type userError struct {
+	text string
+	kind error // one of this package's sentinels
+	err  error
+}
+
+func (e *userError) Error() string   { return e.text }
+func (e *userError) Unwrap() []error { return []error{e.kind, e.err} }

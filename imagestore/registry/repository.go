@@ -1,0 +1,178 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/distribution/reference"
+	"oras.land/oras-go/v2/registry/remote/auth"
+	"oras.land/oras-go/v2/registry/remote/errcode"
+)
+
+// hubName and hubHost: images whose reference names no registry live at
+// docker.io, whose API answers under another name.
+const (
+	hubName = "docker.io"
+	hubHost = "registry-1.docker.io"
+)
+
+// maxErrorBody is how much of an error response is read.
+const maxErrorBody = 16 << 10
+
+// repository is one repository of one registry, and how to talk to it.
+type repository struct {
+	c      *Client
+	domain string // as in references: docker.io
+	path   string // library/busybox
+	host   string // where the API answers, with port
+	scheme string
+}
+
+// repository finds out how the registry of a reference is reached. It returns
+// a context that carries the rights that tokens are asked for.
+func (c *Client) repository(ctx context.Context, name reference.Named, actions ...string) (*repository, context.Context) {
+	r := &repository{c: c, domain: reference.Domain(name), path: reference.Path(name)}
+	r.host = r.domain
+	if r.host == hubName {
+		r.host = hubHost
+	}
+	r.scheme = c.scheme(ctx, r.host)
+	return r, r.allow(ctx, r.path, actions...)
+}
+
+// allow adds the right to do these actions in a repository of the same
+// registry to those that the context carries.
+func (r *repository) allow(ctx context.Context, path string, actions ...string) context.Context {
+	return auth.AppendScopesForHost(ctx, r.host, auth.ScopeRepository(path, actions...))
+}
+
+// url is the address of something in the repository: kind is manifests, blobs,
+// tags or blobs/uploads.
+func (r *repository) url(kind, name string) *url.URL {
+	return &url.URL{Scheme: r.scheme, Host: r.host, Path: "/v2/" + r.path + "/" + kind + "/" + name}
+}
+
+// request makes a request without a body.
+func (r *repository) request(ctx context.Context, method string, u *url.URL) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", method, u.Redacted(), err)
+	}
+	return req, nil
+}
+
+// do sends a request with the user's credentials if the registry asks for
+// them, and accepts only the given status codes. The caller closes the body.
+func (r *repository) do(req *http.Request, accept ...int) (*http.Response, error) {
+	start := time.Now()
+	resp, err := r.c.auth.Do(req)
+	if err != nil {
+		return nil, tidyURLError(err)
+	}
+	r.c.log.Debug("registry request", "method", req.Method, "host", req.URL.Host, "path", req.URL.Path,
+		"status", resp.StatusCode, "took", time.Since(start).Round(time.Millisecond))
+	return accepted(resp, accept)
+}
+
+// accepted returns the response if its status is one of those wanted, and
+// otherwise the error that it carries.
+func accepted(resp *http.Response, accept []int) (*http.Response, error) {
+	for _, code := range accept {
+		if resp.StatusCode == code {
+			return resp, nil
+		}
+	}
+	defer resp.Body.Close()
+	return nil, responseError(resp)
+}
+
+// responseError reads the error that a registry answered with, in the format
+// of the distribution spec, section "Error Codes".
+func responseError(resp *http.Response) error {
+	u := *resp.Request.URL
+	u.RawQuery, u.User = "", nil
+	e := &errcode.ErrorResponse{Method: resp.Request.Method, URL: &u, StatusCode: resp.StatusCode}
+	var body struct {
+		Errors errcode.Errors `json:"errors"`
+	}
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+	if err == nil && json.Unmarshal(raw, &body) == nil {
+		e.Errors = body.Errors
+	}
+	for i := range e.Errors {
+		e.Errors[i].Detail = nil // of any shape and size, and docker does not show it
+		e.Errors[i].Message = printable(e.Errors[i].Message)
+		e.Errors[i].Code = printable(e.Errors[i].Code)
+	}
+	return e
+}
+
+// printable keeps what a registry says to one line without control characters,
+// which a terminal might obey.
+func printable(s string) string {
+	s = strings.Map(func(c rune) rune {
+		if c < ' ' || c == 0x7f || c >= 0x80 && c < 0xa0 {
+			return ' '
+		}
+		return c
+	}, s)
+	if len(s) > 512 {
+		s = s[:512] + "…"
+	}
+	return s
+}
+
+// transient reports whether an error of a transfer may go away by itself.
+func transient(err error) bool {
+	var status *errcode.ErrorResponse
+	switch {
+	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, ErrUnsafe), errors.Is(err, ErrVerify):
+		return false
+	case errors.Is(err, errStalled), errors.Is(err, io.EOF):
+		return true
+	case errors.As(err, &status):
+		ok, _ := retryable(&http.Response{StatusCode: status.StatusCode}, nil)
+		return ok
+	}
+	var ue *url.Error
+	if errors.As(err, &ue) {
+		err = ue.Err
+	}
+	ok, _ := retryable(nil, err)
+	return ok
+}
+
+// again runs try until it succeeds, fails for good, or has had maxTries.
+func (c *Client) again(ctx context.Context, try func() error) error {
+	wait := c.o.RetryWait
+	for n := 1; ; n++ {
+		err := try()
+		if err == nil || n == maxTries || !transient(err) || ctx.Err() != nil {
+			return err
+		}
+		c.log.Debug("trying again", "after", wait, "error", err)
+		if err := sleep(ctx, wait); err != nil {
+			return err
+		}
+		wait = min(2*wait, maxRetryWait)
+	}
+}
+
+// sleep waits, or returns the context's error.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
+	}
+}

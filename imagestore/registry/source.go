@@ -1,0 +1,111 @@
+package registry
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"runtime"
+
+	"github.com/klauspost/pgzip"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// compressBlock is how much of a layer one goroutine compresses at a time. It
+// is part of what decides the compressed bytes, so it must not depend on the
+// machine: the same layer is to have the same digest everywhere.
+const compressBlock = 1 << 20
+
+// blobSource is a blob as it lies in the store.
+type blobSource struct {
+	desc ocispec.Descriptor
+	read func() (io.ReadCloser, error)
+}
+
+func (s *blobSource) open() (io.ReadCloser, error) { return s.read() }
+
+func (s *blobSource) known() (ocispec.Descriptor, bool) { return s.desc, true }
+
+func (s *blobSource) mediaType() string { return s.desc.MediaType }
+
+// bytesSource is a blob in memory: a config.
+func bytesSource(desc ocispec.Descriptor, raw []byte) *blobSource {
+	return &blobSource{desc: desc, read: func() (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(raw)), nil
+	}}
+}
+
+// gzipSource compresses a layer's tar while it is sent.
+type gzipSource struct {
+	tar func() (io.ReadCloser, error)
+	as  string // media type of the result
+	// onRead hears how many bytes of the tar are compressed; may be nil.
+	onRead func(int64)
+}
+
+func (s *gzipSource) known() (ocispec.Descriptor, bool) { return ocispec.Descriptor{}, false }
+
+func (s *gzipSource) mediaType() string { return s.as }
+
+// open starts the compression, which runs until the reader is closed.
+func (s *gzipSource) open() (io.ReadCloser, error) {
+	tar, err := s.tar()
+	if err != nil {
+		return nil, err
+	}
+	out, in := io.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer tar.Close()
+		in.CloseWithError(compress(in, &meter{r: tar, onRead: s.onRead}))
+	}()
+	return &compressing{PipeReader: out, done: done}, nil
+}
+
+// compressing waits on Close until the goroutine has let go of the tar.
+type compressing struct {
+	*io.PipeReader
+	done chan struct{}
+}
+
+func (c *compressing) Close() error {
+	err := c.PipeReader.Close()
+	<-c.done
+	return err
+}
+
+// compress writes r as gzip, on all processors, always to the same bytes: no
+// name, no time, blocks of one size.
+func compress(w io.Writer, r io.Reader) error {
+	zw, err := pgzip.NewWriterLevel(w, pgzip.DefaultCompression)
+	if err != nil {
+		return fmt.Errorf("start gzip: %w", err)
+	}
+	if err := zw.SetConcurrency(compressBlock, runtime.GOMAXPROCS(0)+1); err != nil {
+		return fmt.Errorf("start gzip: %w", err)
+	}
+	if _, err := io.Copy(zw, r); err != nil {
+		zw.Close()
+		return fmt.Errorf("compress layer: %w", err)
+	}
+	if err := zw.Close(); err != nil {
+		return fmt.Errorf("compress layer: %w", err)
+	}
+	return nil
+}
+
+// meter counts what is read.
+type meter struct {
+	r      io.Reader
+	n      int64
+	onRead func(int64)
+}
+
+func (m *meter) Read(p []byte) (int, error) {
+	n, err := m.r.Read(p)
+	m.n += int64(n)
+	if n > 0 && m.onRead != nil {
+		m.onRead(m.n)
+	}
+	return n, err
+}

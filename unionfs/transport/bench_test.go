@@ -1,0 +1,61 @@
+package transport
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// BenchmarkRoundTrip measures statfs(2), which is always one request, with
+// one client and with as many as there are processors.
+func BenchmarkRoundTrip(b *testing.B) {
+	for _, lock := range []bool{false, true} {
+		for _, readers := range []int{1, 2, 3, 4} {
+			for _, procs := range []int{2, 4} {
+				name := fmt.Sprintf("readers=%d,lock=%t,procs=%d", readers, lock, procs)
+				s := startServer(b, config{readers: readers, lock: lock, procs: procs})
+				b.Run("1/"+name, func(b *testing.B) {
+					for b.Loop() {
+						statfs(b, s.dir)
+					}
+				})
+				b.Run("n/"+name, func(b *testing.B) {
+					b.RunParallel(func(pb *testing.PB) {
+						for pb.Next() {
+							statfs(b, s.dir)
+						}
+					})
+				})
+				s.unmount()
+			}
+		}
+	}
+}
+
+func statfs(t testing.TB, dir string) {
+	var st unix.Statfs_t
+	if err := ignoringEINTR(func() error { return unix.Statfs(dir, &st) }); err != nil {
+		t.Error(err)
+	}
+}
+
+// BenchmarkRead measures reads of 1 MiB past the page cache.
+func BenchmarkRead(b *testing.B) {
+	s := startServer(b, config{})
+	const size = 1 << 20
+	file, err := os.OpenFile(filepath.Join(s.dir, fmt.Sprint(size)), os.O_RDONLY|unix.O_DIRECT, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer file.Close()
+	buf := alignedBuffer(size, 0)
+	b.SetBytes(size)
+	for b.Loop() {
+		if _, err := file.ReadAt(buf, 0); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
