@@ -36,6 +36,7 @@ type Options struct {
 	Skip        func(path string) bool // paths, as "a/b", with everything below
 	IgnoreXattr func(name string) bool
 	NoContent   bool // do not read files
+	NoRoot      bool // leave out the root folder's own attributes
 	NoDirTimes  bool // leave out the modification time of folders
 }
 
@@ -60,6 +61,9 @@ func (r *reader) visit(path string, d fs.DirEntry, err error) error {
 	name, err := filepath.Rel(r.root, path)
 	if err != nil {
 		return err
+	}
+	if r.options.NoRoot && name == "." {
+		return nil
 	}
 	if r.options.Skip != nil && r.options.Skip(name) {
 		if d.IsDir() {
