@@ -128,7 +128,28 @@ func (f *FS) open(o Options) error {
 	if err := f.openWork(o.Work); err != nil {
 		return err
 	}
+	if err := f.adoptRoot(); err != nil {
+		return fmt.Errorf("prepare upper folder %s: %w", o.Upper, err)
+	}
 	return f.load()
+}
+
+// adoptRoot gives the root of a fresh upper the attributes of the lower's.
+func (f *FS) adoptRoot() error {
+	s := spot{fd: f.top.held.fd}
+	names, err := fsat.Names(s.fd, ".")
+	if err != nil || len(names) > 0 {
+		return err
+	}
+	_, err = fsat.GetXattr(s.fd, "", f.names.Origin, nil)
+	if err != unix.ENODATA {
+		return err
+	}
+	var a merge.Attr
+	if err := f.lower.Attr(merge.RootIno, &a); err != nil {
+		return err
+	}
+	return f.dress(f.top, s, &a, false)
 }
 
 // openWork opens WORK and its two folders, and empties WORK/tmp.

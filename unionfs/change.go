@@ -1,0 +1,141 @@
+package unionfs
+
+import (
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"unio/cow"
+	"unio/unionfs/merge"
+)
+
+// SetAttr answers SETATTR.
+func (fs *filesystem) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
+	if fs.cow == nil {
+		return fuse.EROFS
+	}
+	var st cow.Stat
+	if err := fs.cow.Setattr(merge.Ino(in.NodeId), changeOf(in), &st); err != nil {
+		return fs.status("setattr", in.NodeId, err)
+	}
+	out.AttrValid = valid
+	fillAttr(&out.Attr, &st)
+	return fuse.OK
+}
+
+func changeOf(in *fuse.SetAttrIn) cow.Change {
+	c := cow.Change{KillPriv: in.Valid&fuse.FATTR_KILL_SUIDGID != 0}
+	if in.Valid&fuse.FATTR_MODE != 0 {
+		c.Mode = &in.Mode
+	}
+	if in.Valid&fuse.FATTR_UID != 0 {
+		c.UID = &in.Uid
+	}
+	if in.Valid&fuse.FATTR_GID != 0 {
+		c.GID = &in.Gid
+	}
+	if in.Valid&fuse.FATTR_SIZE != 0 {
+		c.Size = &in.Size
+	}
+	if in.Valid&fuse.FATTR_ATIME != 0 {
+		c.Atime = timeOf(in.Atime, in.Atimensec, in.Valid&fuse.FATTR_ATIME_NOW != 0)
+	}
+	if in.Valid&fuse.FATTR_MTIME != 0 {
+		c.Mtime = timeOf(in.Mtime, in.Mtimensec, in.Valid&fuse.FATTR_MTIME_NOW != 0)
+	}
+	return c
+}
+
+func timeOf(sec uint64, nsec uint32, now bool) *unix.Timespec {
+	if now {
+		return &unix.Timespec{Nsec: unix.UTIME_NOW}
+	}
+	return &unix.Timespec{Sec: int64(sec), Nsec: int64(nsec)}
+}
+
+// create makes something new and hands it to the kernel.
+func (fs *filesystem) create(h *fuse.InHeader, name string, what cow.New, out *fuse.EntryOut) fuse.Status {
+	if fs.cow == nil {
+		return fuse.EROFS
+	}
+	what.UID, what.GID = h.Uid, h.Gid
+	var st cow.Stat
+	if err := fs.cow.Create(merge.Ino(h.NodeId), name, what, &st); err != nil {
+		return fs.status("create", h.NodeId, err)
+	}
+	fs.entry(out, &st)
+	return fuse.OK
+}
+
+// Mknod answers MKNOD, which also stands for CREATE.
+func (fs *filesystem) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out *fuse.EntryOut) fuse.Status {
+	return fs.create(&in.InHeader, name, cow.New{Mode: in.Mode, Rdev: userDev(in.Rdev)}, out)
+}
+
+// Create answers CREATE: the kernel then sends MKNOD and opens without asking.
+func (fs *filesystem) Create(<-chan struct{}, *fuse.CreateIn, string, *fuse.CreateOut) fuse.Status {
+	return fuse.ENOSYS
+}
+
+// Mkdir answers MKDIR.
+func (fs *filesystem) Mkdir(_ <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
+	return fs.create(&in.InHeader, name, cow.New{Mode: unix.S_IFDIR | in.Mode&0o7777}, out)
+}
+
+// Symlink answers SYMLINK.
+func (fs *filesystem) Symlink(_ <-chan struct{}, h *fuse.InHeader, target, name string, out *fuse.EntryOut) fuse.Status {
+	return fs.create(h, name, cow.New{Mode: unix.S_IFLNK | 0o777, Target: target}, out)
+}
+
+// Link answers LINK.
+func (fs *filesystem) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.EntryOut) fuse.Status {
+	if fs.cow == nil {
+		return fuse.EROFS
+	}
+	var st cow.Stat
+	if err := fs.cow.Link(merge.Ino(in.Oldnodeid), merge.Ino(in.NodeId), name, &st); err != nil {
+		return fs.status("link", in.Oldnodeid, err)
+	}
+	fs.entry(out, &st)
+	return fuse.OK
+}
+
+// Unlink answers UNLINK.
+func (fs *filesystem) Unlink(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
+	if fs.cow == nil {
+		return fuse.EROFS
+	}
+	return fs.status("unlink", h.NodeId, fs.cow.Unlink(merge.Ino(h.NodeId), name))
+}
+
+// Rmdir answers RMDIR.
+func (fs *filesystem) Rmdir(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
+	if fs.cow == nil {
+		return fuse.EROFS
+	}
+	return fs.status("rmdir", h.NodeId, fs.cow.Rmdir(merge.Ino(h.NodeId), name))
+}
+
+// Rename answers RENAME and RENAME2.
+func (fs *filesystem) Rename(_ <-chan struct{}, in *fuse.RenameIn, oldName, newName string) fuse.Status {
+	if fs.cow == nil {
+		return fuse.EROFS
+	}
+	return fs.status("rename", in.NodeId,
+		fs.cow.Rename(merge.Ino(in.NodeId), oldName, merge.Ino(in.Newdir), newName, uint(in.Flags)))
+}
+
+// SetXAttr answers SETXATTR.
+func (fs *filesystem) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, name string, value []byte) fuse.Status {
+	if fs.cow == nil {
+		return fuse.EROFS
+	}
+	return fs.status("setxattr", in.NodeId, fs.cow.Setxattr(merge.Ino(in.NodeId), name, value, int(in.Flags)))
+}
+
+// RemoveXAttr answers REMOVEXATTR.
+func (fs *filesystem) RemoveXAttr(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
+	if fs.cow == nil {
+		return fuse.EROFS
+	}
+	return fs.status("removexattr", h.NodeId, fs.cow.Removexattr(merge.Ino(h.NodeId), name))
+}

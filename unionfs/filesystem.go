@@ -1,0 +1,185 @@
+package unionfs
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"unio/cow"
+	"unio/unionfs/merge"
+)
+
+// filesystem answers the kernel's requests. Those that are not defined here
+// are answered ENOSYS by the embedded default, which tells the kernel to do
+// without (fuse_file_open, fuse_access, fuse_flush in the kernel's fs/fuse).
+type filesystem struct {
+	fuse.RawFileSystem
+	tree tree
+	cow  *cow.FS // nil: read-only
+	log  *slog.Logger
+}
+
+var _ fuse.RawFileSystem = (*filesystem)(nil)
+
+func newFilesystem(o *Options) *filesystem {
+	fs := &filesystem{RawFileSystem: fuse.NewDefaultRawFileSystem(), cow: o.Cow, log: o.Log}
+	if o.Cow != nil {
+		fs.tree = o.Cow
+	} else {
+		fs.tree = image{o.Lower}
+	}
+	return fs
+}
+
+// String names the filesystem in messages.
+func (fs *filesystem) String() string { return "unio" }
+
+// valid is how long the kernel may believe what it was told: nobody but the
+// kernel itself changes anything, so for as long as it likes.
+const valid = uint64(365 * 24 * time.Hour / time.Second)
+
+// status turns an error into the errno the kernel gets. What is no errno is
+// logged and becomes EIO.
+func (fs *filesystem) status(op string, ino uint64, err error) fuse.Status {
+	if err == nil {
+		return fuse.OK
+	}
+	var errno unix.Errno
+	if errors.As(err, &errno) && errno != unix.ENOSYS {
+		if errno == unix.EIO || errno == unix.ESTALE || errno == unix.EBADF {
+			fs.log.Warn("request failed", "op", op, "ino", ino, "err", err)
+		}
+		return fuse.Status(errno)
+	}
+	fs.log.Error("request failed", "op", op, "ino", ino, "err", err)
+	return fuse.EIO
+}
+
+func fillAttr(a *fuse.Attr, st *cow.Stat) {
+	a.Ino = uint64(st.Ino)
+	a.Size, a.Blocks, a.Blksize = st.Size, st.Blocks, st.Blksize
+	a.Atime, a.Atimensec = uint64(st.Atime.Sec), uint32(st.Atime.Nsec)
+	a.Mtime, a.Mtimensec = uint64(st.Mtime.Sec), uint32(st.Mtime.Nsec)
+	a.Ctime, a.Ctimensec = uint64(st.Ctime.Sec), uint32(st.Ctime.Nsec)
+	a.Mode, a.Nlink, a.Uid, a.Gid = st.Mode, st.Nlink, st.UID, st.GID
+	a.Rdev = kernelDev(st.Rdev)
+}
+
+// kernelDev turns a device number into the form that FUSE carries
+// (new_encode_dev in include/linux/kdev_t.h).
+func kernelDev(rdev uint64) uint32 {
+	major, minor := unix.Major(rdev), unix.Minor(rdev)
+	return minor&0xff | major<<8 | (minor&^0xff)<<12
+}
+
+// userDev is the reverse of kernelDev.
+func userDev(rdev uint32) uint64 {
+	return unix.Mkdev(rdev>>8&0xfff, rdev&0xff|rdev>>12&0xfff00)
+}
+
+// entry fills in the answer that hands a node to the kernel, and counts that
+// it has.
+func (fs *filesystem) entry(out *fuse.EntryOut, st *cow.Stat) {
+	out.NodeId = uint64(st.Ino)
+	out.Generation = 1
+	out.EntryValid, out.AttrValid = valid, valid
+	fillAttr(&out.Attr, st)
+	fs.tree.Remember(st.Ino)
+}
+
+// Lookup answers LOOKUP. That there is nothing is an answer that the kernel
+// keeps, too.
+func (fs *filesystem) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+	if len(name) > unix.NAME_MAX {
+		return fuse.Status(unix.ENAMETOOLONG)
+	}
+	var st cow.Stat
+	err := fs.tree.Lookup(merge.Ino(h.NodeId), name, &st)
+	if err == merge.ErrNotExist {
+		*out = fuse.EntryOut{EntryValid: valid}
+		return fuse.OK
+	}
+	if err != nil {
+		return fs.status("lookup", h.NodeId, err)
+	}
+	fs.entry(out, &st)
+	return fuse.OK
+}
+
+// Forget answers FORGET.
+func (fs *filesystem) Forget(node, count uint64) { fs.tree.Forget(merge.Ino(node), count) }
+
+// GetAttr answers GETATTR.
+func (fs *filesystem) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
+	var st cow.Stat
+	if err := fs.tree.Getattr(merge.Ino(in.NodeId), &st); err != nil {
+		return fs.status("getattr", in.NodeId, err)
+	}
+	out.AttrValid = valid
+	fillAttr(&out.Attr, &st)
+	return fuse.OK
+}
+
+// Readlink answers READLINK.
+func (fs *filesystem) Readlink(_ <-chan struct{}, h *fuse.InHeader) ([]byte, fuse.Status) {
+	target, err := fs.tree.Readlink(merge.Ino(h.NodeId))
+	return []byte(target), fs.status("readlink", h.NodeId, err)
+}
+
+// Open answers OPEN: there are no file handles.
+func (fs *filesystem) Open(<-chan struct{}, *fuse.OpenIn, *fuse.OpenOut) fuse.Status {
+	return fuse.ENOSYS
+}
+
+// OpenDir answers OPENDIR likewise.
+func (fs *filesystem) OpenDir(<-chan struct{}, *fuse.OpenIn, *fuse.OpenOut) fuse.Status {
+	return fuse.ENOSYS
+}
+
+// Flush answers FLUSH: nothing is held back that a close would have to write.
+func (fs *filesystem) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.ENOSYS }
+
+// Access answers ACCESS: the kernel checks permissions itself.
+func (fs *filesystem) Access(<-chan struct{}, *fuse.AccessIn) fuse.Status { return fuse.ENOSYS }
+
+// ReadDir answers READDIR.
+func (fs *filesystem) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
+	err := fs.tree.ReadDir(merge.Ino(in.NodeId), in.Offset, func(e cow.Dirent) bool {
+		return out.AddDirEntry(fuse.DirEntry{Mode: e.Type, Name: e.Name, Ino: uint64(e.Ino), Off: e.Cookie})
+	})
+	return fs.status("readdir", in.NodeId, err)
+}
+
+// ReadDirPlus answers READDIRPLUS: a listing that saves the lookups which
+// mostly follow one.
+func (fs *filesystem) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
+	var st cow.Stat
+	err := fs.tree.ReadDir(merge.Ino(in.NodeId), in.Offset, func(e cow.Dirent) bool {
+		entry := out.AddDirLookupEntry(fuse.DirEntry{Mode: e.Type, Name: e.Name, Ino: uint64(e.Ino), Off: e.Cookie})
+		if entry == nil {
+			return false
+		}
+		*entry = fuse.EntryOut{}
+		if e.Name == "." || e.Name == ".." || fs.tree.Getattr(e.Ino, &st) != nil {
+			return true // without attributes the kernel looks it up when it needs it
+		}
+		fs.entry(entry, &st)
+		return true
+	})
+	return fs.status("readdirplus", in.NodeId, err)
+}
+
+// StatFs answers STATFS.
+func (fs *filesystem) StatFs(_ <-chan struct{}, h *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
+	var st unix.Statfs_t
+	if err := fs.tree.Statfs(&st); err != nil {
+		return fs.status("statfs", h.NodeId, err)
+	}
+	out.Blocks, out.Bfree, out.Bavail = st.Blocks, st.Bfree, st.Bavail
+	out.Files, out.Ffree = st.Files, st.Ffree
+	out.Bsize, out.Frsize, out.NameLen = uint32(st.Bsize), uint32(st.Frsize), unix.NAME_MAX
+	return fuse.OK
+}

@@ -1,0 +1,125 @@
+// Package unionfs serves a union as a FUSE mount: it translates the kernel's
+// requests into calls on package cow or, for a read-only mount, on the lower
+// alone.
+//
+// The server is stateless, like an NFS server. OPEN, OPENDIR, CREATE, FLUSH
+// and ACCESS are answered ENOSYS, whereupon the kernel stops asking; there are
+// no file handles, and every read and write goes by node number. The kernel's
+// dentry, attribute and page caches are the only cache, and as nobody else
+// changes what is below, what it has seen stays valid until it changes it
+// itself.
+//
+// A process must never touch the mount that it serves.
+package unionfs
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"unio/cow"
+	"unio/unionfs/merge"
+	"unio/unionfs/transport"
+)
+
+// Options say what to mount where.
+type Options struct {
+	Lower      merge.Lower  // what is mounted
+	Cow        *cow.FS      // its writable upper; nil: the mount is read-only
+	ReadOnly   bool         // mount read-only although there is an upper
+	Dir        string       // mount point
+	FsName     string       // first column of /proc/mounts
+	AllowOther bool         // other users may use the mount (always, for root)
+	Suid       bool         // honour setuid bits and file capabilities
+	Dev        bool         // honour device files
+	Extra      []string     // further mount options, as for mount(8)
+	Log        *slog.Logger // nil: nothing is logged
+}
+
+const (
+	maxWrite      = 1 << 20
+	maxBackground = 64
+)
+
+// Server is a mount that is being served.
+type Server struct {
+	dev  *transport.Device
+	done chan struct{}
+	err  error // of serving, once done is closed
+}
+
+// Mount mounts a union and serves it in the background. It returns when the
+// mount answers.
+func Mount(o Options) (*Server, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	dev, err := transport.Mount(transport.MountOptions{
+		Dir: o.Dir, FsName: o.FsName, Subtype: "unio", AllowOther: o.AllowOther,
+		ReadOnly: o.ReadOnly || o.Cow == nil, Suid: o.Suid, Dev: o.Dev,
+		MaxRead: maxWrite, Extra: o.Extra, Log: o.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{dev: dev, done: make(chan struct{})}
+	handler := fuse.NewProtocolServer(newFilesystem(&o), protocolOptions(&o))
+	go func() {
+		s.err = dev.Serve(handler, transport.ServeOptions{})
+		s.err = errors.Join(s.err, dev.Close())
+		close(s.done)
+	}()
+	select {
+	case <-dev.Ready():
+		return s, nil
+	case <-s.done:
+		return nil, errors.Join(fmt.Errorf("serve %s: %w", o.Dir, orUnmounted(s.err)),
+			transport.Unmount(o.Dir, transport.UnmountOptions{Lazy: true}))
+	}
+}
+
+var errUnmounted = errors.New("unmounted before it answered")
+
+func orUnmounted(err error) error {
+	if err == nil {
+		return errUnmounted
+	}
+	return err
+}
+
+func protocolOptions(o *Options) *fuse.MountOptions {
+	log := o.Log
+	m := &fuse.MountOptions{
+		MaxWrite: maxWrite, MaxBackground: maxBackground, Name: "unio", FsName: o.FsName,
+		ExplicitDataCacheControl: true, EnableSymlinkCaching: true,
+		ExtraCapabilities: fuse.CAP_NO_OPENDIR_SUPPORT | fuse.CAP_ASYNC_DIO,
+		Logger:            slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		PanicHandler: func(v any) fuse.Status {
+			log.Error("request failed by panic", "panic", v, "stack", string(debug.Stack()))
+			return fuse.EIO
+		},
+	}
+	if o.Cow != nil && !o.ReadOnly {
+		m.ExtraCapabilities |= fuse.CAP_WRITEBACK_CACHE | fuse.CAP_HANDLE_KILLPRIV_V2
+	}
+	return m
+}
+
+// Wait returns when the mount is gone, with the error that ended it or nil if
+// it was unmounted.
+func (s *Server) Wait() error {
+	<-s.done
+	return s.err
+}
+
+// Unmount takes the mount away. transport.ErrBusy: it is in use; with lazy it
+// goes when it no longer is.
+func (s *Server) Unmount(lazy bool) error {
+	return transport.Unmount(s.dev.Dir(), transport.UnmountOptions{Lazy: lazy})
+}
+
+// Requests returns how many requests came, by name of the operation.
+func (s *Server) Requests() map[string]uint64 { return s.dev.Counters().Snapshot() }
