@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -82,8 +83,9 @@ func needTool(t *testing.T, names ...string) {
 // box is a unio with a store and a run folder of its own.
 type box struct {
 	t   *testing.T
-	dir string   // scratch, removed at the end
-	env []string // added to the environment
+	dir string              // scratch, removed at the end
+	env []string            // added to the environment
+	as  *syscall.Credential // whom unio runs as; nil: the user of the test
 }
 
 // newBox makes an empty one. At the end of the test nothing stays mounted.
@@ -140,6 +142,9 @@ func (b *box) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(binary, append([]string{"--root", b.store(), "--runroot", b.path("run")}, args...)...)
 	cmd.Env = append(os.Environ(), b.env...)
 	cmd.Dir = b.dir
+	if b.as != nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: b.as}
+	}
 	return cmd
 }
 
