@@ -38,8 +38,8 @@ func (e *Entry) isWhiteout() bool { return e.Whiteout == whiteout.File }
 // Index says what is in a layer and where in its tar. It is immutable and may
 // be used from several goroutines until it is closed.
 type Index struct {
-	file    *tableFile
-	unmap   bool // the file is mapped
+	file  *tableFile
+	unmap bool // the file is mapped
 }
 
 // OpenIndex maps the index at path and checks all of it: checksums and every

@@ -39,6 +39,9 @@ type indexRecord struct {
 // tableRange is a run of records in a table.
 type tableRange struct{ first, count uint32 }
 
+// maxIntern is the longest string worth a comparison with earlier ones.
+const maxIntern = 256
+
 // indexBuilder collects the entries of a layer, in any order.
 type indexBuilder struct {
 	lim     Limits
@@ -91,11 +94,14 @@ func (b *indexBuilder) text(s string) heapRef {
 
 // intern is text for strings that are often the same.
 func (b *indexBuilder) intern(s string) heapRef {
-	if r, ok := b.interns[s]; ok {
-		return r
+	if len(s) > maxIntern {
+		return b.text(s)
 	}
-	r := b.text(s)
-	b.interns[s] = r
+	r, ok := b.interns[s]
+	if !ok {
+		r = b.text(s)
+		b.interns[s] = r
+	}
 	return r
 }
 
@@ -109,12 +115,15 @@ func (b *indexBuilder) pathBytes(r *indexRecord) []byte {
 }
 
 func (e *Entry) flags() (f uint32) {
-	for flag, set := range map[uint32]bool{flagWhiteout: e.isWhiteout(), flagOpaque: e.Opaque, flagHardlink: e.Hardlink, flagImplicit: e.Implicit} {
-		if set {
-			f |= flag
-		}
+	return flagIf(flagWhiteout, e.isWhiteout()) | flagIf(flagOpaque, e.Opaque) |
+		flagIf(flagHardlink, e.Hardlink) | flagIf(flagImplicit, e.Implicit)
+}
+
+func flagIf(flag uint32, set bool) uint32 {
+	if set {
+		return flag
 	}
-	return f
+	return 0
 }
 
 // build sorts the entries, drops those that a later one replaces, adds the
@@ -289,7 +298,7 @@ func getExtent(b []byte) (x Extent, layer uint32) {
 
 func comparePathBytes(a, b []byte) int { return merge.ComparePaths(string(a), string(b)) }
 
-// errorf is ErrBadIndex with a message.
+// badIndex is ErrBadIndex with a message.
 func badIndex(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrBadIndex, fmt.Sprintf(format, args...))
 }

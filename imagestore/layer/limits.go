@@ -31,9 +31,9 @@ func (l Limits) withDefaults() Limits {
 
 // What no Linux filesystem can hold (linux/limits.h).
 const (
-	maxName      = 255     // NAME_MAX
-	maxTarget    = 4095    // PATH_MAX without the final NUL
-	maxXattrName = 255     // XATTR_NAME_MAX
+	maxName      = 255       // NAME_MAX
+	maxTarget    = 4095      // PATH_MAX without the final NUL
+	maxXattrName = 255       // XATTR_NAME_MAX
 	maxID        = 1<<32 - 2 // (uid_t)-1 means "leave as it is"
 )
 
