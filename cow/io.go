@@ -42,14 +42,19 @@ func readFull(fd int, p []byte, off int64) (int, error) {
 	return done, nil
 }
 
-// Write writes to a regular file. killPriv: the writer may not keep the file's
-// setuid and setgid bits.
-func (f *FS) Write(ino merge.Ino, p []byte, off int64, killPriv bool) (int, error) {
+// How says what goes with a write.
+type How struct {
+	KillPriv  bool // the writer may not keep the file's setuid and setgid bits
+	KeepMtime bool // the kernel's page cache writes: it keeps the time itself and sends it
+}
+
+// Write writes to a regular file.
+func (f *FS) Write(ino merge.Ino, p []byte, off int64, how How) (int, error) {
 	n, err := f.copyUpData(ino, everything)
 	if err != nil {
 		return 0, err
 	}
-	if killPriv {
+	if how.KillPriv {
 		if err := f.change(n, &Change{KillPriv: true}); err != nil {
 			return 0, err
 		}
@@ -59,10 +64,29 @@ func (f *FS) Write(ino merge.Ino, p []byte, off int64, killPriv bool) (int, erro
 		return 0, err
 	}
 	defer h.release()
+	if how.KeepMtime {
+		return writeKeepingMtime(h.fd, p, off)
+	}
+	return pwrite(h.fd, p, off)
+}
+
+func writeKeepingMtime(fd int, p []byte, off int64) (int, error) {
+	var st unix.Stat_t
+	if err := fsat.Fstat(fd, &st); err != nil {
+		return 0, err
+	}
+	n, err := pwrite(fd, p, off)
+	if err != nil {
+		return n, err
+	}
+	return n, fsat.Utimes(fd, "", timeOr(nil), st.Mtim)
+}
+
+func pwrite(fd int, p []byte, off int64) (int, error) {
 	for {
-		k, err := unix.Pwrite(h.fd, p, off)
+		n, err := unix.Pwrite(fd, p, off)
 		if err != unix.EINTR {
-			return k, err
+			return n, err
 		}
 	}
 }

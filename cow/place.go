@@ -129,10 +129,7 @@ func (f *FS) copySegment(fd int, ino merge.Ino, buf []byte, s merge.Segment) err
 
 func writeAll(fd int, p []byte, off int64) error {
 	for len(p) > 0 {
-		n, err := unix.Pwrite(fd, p, off)
-		if err == unix.EINTR {
-			continue
-		}
+		n, err := pwrite(fd, p, off)
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
+	"unio/cow"
 	"unio/unionfs/merge"
 )
 
@@ -60,8 +61,11 @@ func (fs *filesystem) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (u
 	if fs.cow == nil {
 		return 0, fuse.EROFS
 	}
-	kill := in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0
-	n, err := fs.cow.Write(merge.Ino(in.NodeId), data, int64(in.Offset), kill)
+	how := cow.How{
+		KillPriv:  in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0,
+		KeepMtime: in.WriteFlags&fuse.WRITE_CACHE != 0,
+	}
+	n, err := fs.cow.Write(merge.Ino(in.NodeId), data, int64(in.Offset), how)
 	return uint32(max(n, 0)), fs.status("write", in.NodeId, err)
 }
 

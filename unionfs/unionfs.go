@@ -35,6 +35,7 @@ type Options struct {
 	AllowOther bool         // other users may use the mount (always, for root)
 	Suid       bool         // honour setuid bits and file capabilities
 	Dev        bool         // honour device files
+	Writeback  bool         // let the kernel collect writes; see docs/design.md for what it costs readers
 	Extra      []string     // further mount options, as for mount(8)
 	Log        *slog.Logger // nil: nothing is logged
 }
@@ -102,8 +103,11 @@ func protocolOptions(o *Options) *fuse.MountOptions {
 			return fuse.EIO
 		},
 	}
-	if o.Cow != nil && !o.ReadOnly {
-		m.ExtraCapabilities |= fuse.CAP_WRITEBACK_CACHE | fuse.CAP_HANDLE_KILLPRIV_V2
+	if o.Cow != nil {
+		m.ExtraCapabilities |= fuse.CAP_HANDLE_KILLPRIV_V2
+	}
+	if o.Cow != nil && o.Writeback {
+		m.ExtraCapabilities |= fuse.CAP_WRITEBACK_CACHE
 	}
 	return m
 }
