@@ -81,6 +81,15 @@ func runHelper(socket *os.File, args ...string) error {
 	return err
 }
 
+// helperFailure is what fusermount3 wrote, with the sentinel it amounts to.
+type helperFailure struct {
+	text string
+	kind error
+}
+
+func (f *helperFailure) Error() string { return "fusermount3: " + f.text }
+func (f *helperFailure) Unwrap() error { return f.kind }
+
 // helperError finds the sentinel for what fusermount3 wrote: its exit code is
 // always 1.
 func helperError(text string, exit error) error {
@@ -107,10 +116,10 @@ func helperError(text string, exit error) error {
 		{"bad mount point", ErrMountPoint},
 	} {
 		if strings.Contains(text, known.part) {
-			return fmt.Errorf("fusermount3: %s: %w", text, known.err)
+			return &helperFailure{text, known.err}
 		}
 	}
-	return fmt.Errorf("fusermount3: %s", text)
+	return &helperFailure{text, exit}
 }
 
 // receiveFD takes the one descriptor that the helper sent.

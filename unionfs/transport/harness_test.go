@@ -30,8 +30,12 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	case "serve":
 		err = serveChild()
-	case "as-user":
-		err = becomeUser()
+	case "stat":
+		_, err = os.Stat(os.Args[1])
+	case "cycle":
+		err = cycleChild()
+	case "namespace":
+		err = enterNamespace()
 	default:
 		err = fmt.Errorf("unknown role %q", role)
 	}
@@ -151,6 +155,9 @@ func (s *child) unmount() string {
 // end waits for the child and returns its last words.
 func (s *child) end() string {
 	last := s.line()
+	for s.out.Scan() {
+		last = s.out.Text()
+	}
 	s.in.Close()
 	if err := s.cmd.Wait(); err != nil {
 		last += " " + err.Error()
@@ -262,6 +269,34 @@ func serveChild() error {
 		// obey adds one goroutine.
 		fmt.Println("ended;", leaks(goroutines+1, fds))
 	}
+	return nil
+}
+
+// cycleChild mounts, serves and unmounts over and over.
+func cycleChild() error {
+	dir := os.Args[1]
+	goroutines, fds := 0, 0
+	const cycles = 100
+	for i := range cycles {
+		d, err := Mount(MountOptions{Dir: dir})
+		if err != nil {
+			return err
+		}
+		served := make(chan error, 1)
+		go func() {
+			ps := fuse.NewProtocolServer(newTestFS(), &fuse.MountOptions{MaxWrite: 1 << 20})
+			served <- d.Serve(ps, ServeOptions{})
+		}()
+		<-d.Ready()
+		err = errors.Join(Unmount(dir, UnmountOptions{Wait: time.Second}), <-served, d.Close())
+		if err != nil {
+			return err
+		}
+		if i == 0 { // what the runtime keeps of the first round is no leak
+			goroutines, fds = runtime.NumGoroutine(), openFDs()
+		}
+	}
+	fmt.Printf("%d cycles; %s\n", cycles, leaks(goroutines, fds))
 	return nil
 }
 

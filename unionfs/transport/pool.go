@@ -79,10 +79,14 @@ func (p *pool) loop(r *reader) {
 		if p.waiting.Add(-1) == 0 {
 			p.reinforce()
 		}
-		if err := p.handle(r, n); err != nil {
+		size := p.handle(r, n)
+		// Counted before the answer is out: whoever gets it may send the next
+		// request at once, which is no shortage.
+		spare := p.waiting.Add(1) > int32(p.options.Readers)
+		if err := p.answer(r, size); err != nil {
 			p.dev.log.Error("answer a request", "dir", p.dev.dir, "err", err)
 		}
-		if p.superfluous() {
+		if spare && p.superfluous() {
 			return
 		}
 	}
@@ -121,14 +125,11 @@ func (p *pool) reinforce() {
 	go p.loop(p.newReader())
 }
 
-// superfluous counts a reader as waiting again, and reports whether it can
-// leave instead: more than the usual number wait, and it has been so for some
-// time. A reader that waits is never woken for this, so those of a burst leave
-// one by one with the requests that follow.
+// superfluous reports whether a reader that is counted as waiting can leave:
+// there are more than usual, and no shortage for some time. A reader that
+// waits is never woken for this, so those of a burst leave one by one with the
+// requests that follow.
 func (p *pool) superfluous() bool {
-	if p.waiting.Add(1) <= int32(p.options.Readers) {
-		return false
-	}
 	if time.Since(p.start)-time.Duration(p.shortage.Load()) < calm {
 		return false
 	}
@@ -187,32 +188,37 @@ func (p *pool) read(r *reader) (int, error) {
 	}
 }
 
-// handle counts, handles and answers the request of n bytes in r.in.
-func (p *pool) handle(r *reader, n int) error {
+// handle counts and handles the request of n bytes in r.in. It returns the
+// length of the answer in r.out, 0 for none.
+func (p *pool) handle(r *reader, n int) int {
 	op := binary.NativeEndian.Uint32(r.in[4:])
-	unique := binary.NativeEndian.Uint64(r.in[8:])
 	p.dev.counters.add(op)
 	size, status := p.call(r, n)
 	if op == opForget || op == opBatchForget {
+		return 0
+	}
+	if size == 0 && !status.Ok() {
+		return copy(r.out, errorAnswer(status, r.in))
+	}
+	return size
+}
+
+// answer writes the answer, of size bytes, to the request in r.in.
+func (p *pool) answer(r *reader, size int) error {
+	if size == 0 { // INTERRUPT, for one
 		return nil
 	}
-	if size == 0 {
-		if status.Ok() { // INTERRUPT, for one, has no answer
-			return nil
-		}
-		size = copy(r.out, errorAnswer(status, unique))
-	}
-	err := p.answer(r.out[:size])
+	err := p.send(r.out[:size])
 	if err != nil {
-		// Refused: too long, or of no valid form. Somebody waits for an answer nevertheless.
-		size = copy(r.out, errorAnswer(fuse.EIO, unique))
-		err = errors.Join(err, p.answer(r.out[:size]))
+		// Refused: too long, or of no valid form. Somebody waits nevertheless.
+		err = errors.Join(err, p.send(errorAnswer(fuse.EIO, r.in)))
 	}
 	return err
 }
 
-// errorAnswer makes an answer that is only an error.
-func errorAnswer(status fuse.Status, unique uint64) []byte {
+// errorAnswer makes an answer to a request that is only an error.
+func errorAnswer(status fuse.Status, request []byte) []byte {
+	unique := binary.NativeEndian.Uint64(request[8:])
 	return appendHeader(nil, 0, uint32(-status), unique)
 }
 
@@ -228,8 +234,7 @@ func (p *pool) call(r *reader, n int) (size int, status fuse.Status) {
 	return p.handler.HandleRequest(r.inv[:], r.outv[:])
 }
 
-// answer writes an answer.
-func (p *pool) answer(message []byte) error {
+func (p *pool) send(message []byte) error {
 	err := ignoringEINTR(func() error { return p.dev.write(message) })
 	// ENOENT: the request was interrupted, or the connection is cut.
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) {

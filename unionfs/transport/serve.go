@@ -83,7 +83,7 @@ func (p *pool) answerInit(r *reader) error {
 	p.dev.mu.Lock()
 	p.dev.init = append([]byte(nil), r.in[:n]...)
 	p.dev.mu.Unlock()
-	if err := p.handle(r, n); err != nil {
+	if err := p.answer(r, p.handle(r, n)); err != nil {
 		return fmt.Errorf("answer INIT: %w", err)
 	}
 	if code := int32(binary.NativeEndian.Uint32(r.out[4:])); code != 0 {
