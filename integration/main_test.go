@@ -191,13 +191,6 @@ func (b *box) mount(args ...string) string {
 	return dir
 }
 
-// sh runs a shell script in a container or mount by unio chroot and returns
-// its output.
-func (b *box) sh(target, script string) string {
-	b.t.Helper()
-	return b.run("chroot", target, "/bin/sh", "-ec", script)
-}
-
 // tool runs another program, which must succeed.
 func tool(t *testing.T, name string, args ...string) string {
 	t.Helper()
