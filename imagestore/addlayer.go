@@ -1,6 +1,7 @@
 package imagestore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -137,8 +138,8 @@ func (in *intake) run(r io.Reader) (Layer, error) {
 		return Layer{}, err
 	}
 	in.comp = DetectCompression(head[:n])
-	stream := io.MultiReader(bytesReader(head[:n]), in.meter)
-	if in.comp == Uncompressed {
+	stream := io.MultiReader(bytes.NewReader(head[:n]), in.meter)
+	if in.isTar() {
 		err = in.readTar(stream)
 	} else {
 		err = in.readCompressed(stream)
@@ -147,6 +148,12 @@ func (in *intake) run(r io.Reader) (Layer, error) {
 		return Layer{}, err
 	}
 	return in.commit()
+}
+
+// isTar reports whether the stream is the tar itself, under the name that the
+// store gives it. A tar that is named by sha512 counts as another form of it.
+func (in *intake) isTar() bool {
+	return in.comp == Uncompressed && (in.o.Digest == "" || in.o.Digest.Algorithm() == digest.SHA256)
 }
 
 func (in *intake) checkOptions() error {
@@ -223,13 +230,11 @@ func (in *intake) decompress(r io.Reader) error {
 
 // readTar hashes the tar and, unless it is known, writes and indexes it.
 func (in *intake) readTar(r io.Reader) error {
-	guarded, err := in.s.guard(r, in.meter)
-	if err != nil {
-		return err
-	}
+	guarded := in.s.guard(r, in.meter)
 	if in.known {
 		in.tarSum = digest.SHA256.Digester()
-		in.size, err = io.Copy(in.tarSum.Hash(), guarded)
+		n, err := io.Copy(in.tarSum.Hash(), guarded)
+		in.size = n
 		return err
 	}
 	w, err := in.s.blobs.Writer(in.ctx)
@@ -249,64 +254,90 @@ func (in *intake) readTar(r io.Reader) error {
 // commit checks what came against what was announced and publishes it: blob
 // before index before pair.
 func (in *intake) commit() (Layer, error) {
+	if err := in.check(); err != nil {
+		return Layer{}, err
+	}
 	diffID, err := in.commitTar()
 	if err != nil {
 		return Layer{}, err
 	}
 	l := Layer{DiffID: diffID, Size: in.size, Existed: in.known}
 	l.Blob = l.tar()
-	if in.comp == Uncompressed {
-		if in.o.Digest != "" && in.o.Digest.Algorithm() == digest.SHA256 && in.o.Digest != diffID {
-			return Layer{}, fmt.Errorf("%w: digest is %s, expected %s", ErrCorrupt, diffID, in.o.Digest)
-		}
-		if in.o.MediaType != "" {
-			l.Blob.MediaType = in.o.MediaType
-		}
-		return l, nil
+	if !in.isTar() {
+		return l, in.commitRaw(&l)
 	}
-	return l, in.commitRaw(&l)
+	if in.o.MediaType != "" {
+		l.Blob.MediaType = in.o.MediaType
+	}
+	return l, nil
+}
+
+// check compares the digests and the length of what came with what was
+// announced.
+func (in *intake) check() error {
+	if err := in.meter.complete(); err != nil {
+		return err
+	}
+	if err := expect("digest", in.rawDigest(), in.o.Digest); err != nil {
+		return err
+	}
+	return expect("diffID", in.tarDigest(), in.o.DiffID)
+}
+
+func expect(what string, got, want digest.Digest) error {
+	if want == "" || got == want {
+		return nil
+	}
+	return fmt.Errorf("%w: %s is %s, expected %s", ErrCorrupt, what, got, want)
+}
+
+// rawDigest is the digest of the stream as it came.
+func (in *intake) rawDigest() digest.Digest {
+	switch {
+	case in.isTar():
+		return in.tarDigest()
+	case in.raw != nil:
+		return in.raw.Digest()
+	}
+	return in.rawSum.Digest()
+}
+
+// tarDigest is the digest of the tar. Where the stream alone was hashed, the
+// pair that made that possible tells it.
+func (in *intake) tarDigest() digest.Digest {
+	switch {
+	case in.tar != nil:
+		return in.tar.Digest()
+	case in.tarSum != nil:
+		return in.tarSum.Digest()
+	}
+	return in.o.DiffID
 }
 
 func (in *intake) commitTar() (digest.Digest, error) {
-	if err := in.meter.complete(); err != nil {
-		return "", err
-	}
-	if in.rawSum != nil && in.raw == nil && in.o.Digest != "" && in.rawSum.Digest() != in.o.Digest {
-		return "", fmt.Errorf("%w: digest is %s, expected %s", ErrCorrupt, in.rawSum.Digest(), in.o.Digest)
-	}
-	if in.raw != nil && in.o.Digest != "" && in.raw.Digest() != in.o.Digest {
-		return "", fmt.Errorf("%w: digest is %s, expected %s", ErrCorrupt, in.raw.Digest(), in.o.Digest)
-	}
 	if in.tar == nil {
-		if in.tarSum != nil && in.tarSum.Digest() != in.o.DiffID {
-			return "", fmt.Errorf("%w: diffID is %s, expected %s", ErrCorrupt, in.tarSum.Digest(), in.o.DiffID)
-		}
 		return in.o.DiffID, nil
 	}
 	diffID, err := in.tar.Commit(in.o.DiffID)
 	if err != nil {
 		return "", err
 	}
-	return diffID, in.s.writeFrom(in.s.layerIndexPath(diffID), writerTo(in.index.WriteTo))
+	return diffID, in.s.writeFrom(in.s.layerIndexPath(diffID), in.index)
 }
 
 // commitRaw publishes the compressed stream and remembers what it holds.
 func (in *intake) commitRaw(l *Layer) error {
-	desc := ocispec.Descriptor{MediaType: in.comp.mediaType(), Size: in.meter.n}
+	desc := ocispec.Descriptor{MediaType: in.comp.mediaType(), Digest: in.rawDigest(), Size: in.meter.n.Load()}
+	if desc.MediaType == "" {
+		return nil // bzip2 or xz: no manifest can name it
+	}
 	if in.o.MediaType != "" {
 		desc.MediaType = in.o.MediaType
 	}
-	if in.raw == nil {
-		desc.Digest = in.rawSum.Digest()
-	} else {
-		d, err := in.raw.Commit(in.o.Digest)
-		if err != nil {
+	if in.raw != nil {
+		if _, err := in.raw.Commit(in.o.Digest); err != nil {
 			return err
 		}
-		desc.Digest = d
-	}
-	if in.comp.mediaType() == "" {
-		return nil
 	}
 	if in.o.KeepCompressed {
 		l.Blob = desc

@@ -1,9 +1,9 @@
 package imagestore
 
 import (
-	"bytes"
 	"fmt"
 	"io"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,27 +20,20 @@ const (
 	guardStep = 64 << 20
 )
 
-func bytesReader(p []byte) io.Reader { return bytes.NewReader(p) }
-
-// writerTo makes a function an io.WriterTo.
-type writerTo func(w io.Writer) (int64, error)
-
-func (f writerTo) WriteTo(w io.Writer) (int64, error) { return f(w) }
-
 // meter counts a stream as it comes, checks its length and reports progress.
 type meter struct {
 	r io.Reader
 	o *LayerOptions
-	n int64 // bytes so far
+	n atomic.Int64 // bytes so far
 }
 
 func (m *meter) Read(p []byte) (int, error) {
 	n, err := m.r.Read(p)
-	m.n += int64(n)
+	total := m.n.Add(int64(n))
 	if m.o.Progress != nil {
-		m.o.Progress.Update(Event{ID: m.o.ID, Action: m.o.Action, Current: m.n, Total: m.o.Size})
+		m.o.Progress.Update(Event{ID: m.o.ID, Action: m.o.Action, Current: total, Total: m.o.Size})
 	}
-	if m.o.Size > 0 && m.n > m.o.Size {
+	if m.o.Size > 0 && total > m.o.Size {
 		return n, fmt.Errorf("%w: it is longer than the %d bytes expected", ErrCorrupt, m.o.Size)
 	}
 	return n, err
@@ -48,22 +41,21 @@ func (m *meter) Read(p []byte) (int, error) {
 
 // complete tells whether the stream had the expected length.
 func (m *meter) complete() error {
-	if m.o.Size > 0 && m.n != m.o.Size {
-		return fmt.Errorf("%w: it has %d bytes, expected %d", ErrCorrupt, m.n, m.o.Size)
+	if n := m.n.Load(); m.o.Size > 0 && n != m.o.Size {
+		return fmt.Errorf("%w: it has %d bytes, expected %d", ErrCorrupt, n, m.o.Size)
 	}
 	return nil
 }
 
 // guard bounds how large a tar may get, by the free space on disk and by the
 // length of the compressed stream that it comes from.
-func (s *Store) guard(r io.Reader, from *meter) (io.Reader, error) {
-	g := &guardReader{r: r, s: s, from: from, next: guardStep}
-	return g, g.checkDisk()
+func (s *Store) guard(r io.Reader, from *meter) io.Reader {
+	return &guardReader{r: r, root: s.root, from: from, next: guardStep}
 }
 
 type guardReader struct {
 	r    io.Reader
-	s    *Store
+	root string
 	from *meter
 	n    int64 // bytes of the tar so far
 	next int64 // where to look again
@@ -83,7 +75,7 @@ func (g *guardReader) Read(p []byte) (int, error) {
 
 func (g *guardReader) check() error {
 	// The meter may be ahead of what was decompressed, never behind.
-	if limit := ratioFree + ratioMax*g.from.n; g.n > limit {
+	if limit := ratioFree + ratioMax*g.from.n.Load(); g.n > limit {
 		return fmt.Errorf("%w: it expands to more than %d times its size", ErrLimit, ratioMax)
 	}
 	return g.checkDisk()
@@ -91,7 +83,7 @@ func (g *guardReader) check() error {
 
 func (g *guardReader) checkDisk() error {
 	var st unix.Statfs_t
-	if err := unix.Statfs(g.s.root, &st); err != nil {
+	if err := unix.Statfs(g.root, &st); err != nil {
 		return fmt.Errorf("free space: %w", err)
 	}
 	if free := int64(st.Bavail) * st.Bsize; free < freeReserve {

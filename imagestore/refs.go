@@ -155,14 +155,10 @@ func (r *refs) take(n reference.Named) (ocispec.Descriptor, bool) {
 
 // dropUnnamed removes the descriptors of a manifest that have no name.
 func (r *refs) dropUnnamed(manifest digest.Digest) {
-	r.index.Manifests = slices.DeleteFunc(r.index.Manifests, func(d ocispec.Descriptor) bool {
-		return d.Digest == manifest && nameOf(d) == nil
-	})
+	r.dropIf(func(d ocispec.Descriptor) bool { return d.Digest == manifest && nameOf(d) == nil })
 }
 
-// drop removes every descriptor of a manifest.
-func (r *refs) drop(manifest digest.Digest) {
-	r.index.Manifests = slices.DeleteFunc(r.index.Manifests, func(d ocispec.Descriptor) bool {
-		return d.Digest == manifest
-	})
+// dropIf removes the descriptors that gone accepts.
+func (r *refs) dropIf(gone func(ocispec.Descriptor) bool) {
+	r.index.Manifests = slices.DeleteFunc(r.index.Manifests, gone)
 }

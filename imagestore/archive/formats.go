@@ -1,0 +1,248 @@
+package archive
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"unio/imagestore"
+)
+
+// found is one image of an archive.
+type found struct {
+	manifest []byte // nil when the archive has none of OCI's kind
+	config   []byte
+	layers   []foundLayer // bottom first
+	names    []string
+	guess    string // a bare ref.name, used when nothing better names the image
+	parent   digest.Digest
+}
+
+func (f *found) id() digest.Digest { return digest.FromBytes(f.config) }
+
+type foundLayer struct {
+	name   string // of the entry
+	diffID digest.Digest
+	desc   ocispec.Descriptor // zero without a manifest
+}
+
+// dockerImage is an entry of a docker archive's manifest.json (moby,
+// image/tarexport).
+type dockerImage struct {
+	Config   string
+	RepoTags []string
+	Layers   []string
+	Parent   digest.Digest
+}
+
+const (
+	dockerManifest = "manifest.json"
+	maxDepth       = 4 // of nested image indexes
+)
+
+// reader collects the images of an archive.
+type reader struct {
+	box  box
+	log  *slog.Logger
+	list []*found
+}
+
+// images finds out what an archive holds. The OCI side of an archive that is
+// both keeps manifests as they were; docker's side knows the names best.
+func images(b box, log *slog.Logger) ([]*found, error) {
+	r := &reader{box: b, log: log}
+	oci, docker := b.has(ocispec.ImageIndexFile), b.has(dockerManifest)
+	if !oci && !docker {
+		return nil, fmt.Errorf("%w: it has neither %s nor %s", ErrFormat, dockerManifest, ocispec.ImageIndexFile)
+	}
+	if oci {
+		raw, err := b.metadata(ocispec.ImageIndexFile)
+		if err != nil {
+			return nil, err
+		}
+		if err := r.index(raw, nil, maxDepth); err != nil {
+			return nil, err
+		}
+	}
+	if docker {
+		if err := r.docker(); err != nil {
+			return nil, err
+		}
+	}
+	for _, f := range r.list {
+		if len(f.names) == 0 && f.guess != "" {
+			f.names = []string{f.guess}
+		}
+	}
+	return r.list, nil
+}
+
+// index reads an image index: index.json itself, or a nested one with the
+// names that its own descriptor gave it.
+func (r *reader) index(raw []byte, from *ocispec.Descriptor, depth int) error {
+	x, err := imagestore.ParseIndex(raw)
+	if err != nil {
+		return err
+	}
+	if depth == 0 {
+		return fmt.Errorf("%w: image indexes nested more than %d deep", imagestore.ErrInvalid, maxDepth)
+	}
+	if from != nil {
+		return r.choose(x, *from, depth)
+	}
+	for _, d := range x.Manifests {
+		if err := r.descriptor(d, d, depth); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// choose takes one image of a nested index, which is one image for several
+// platforms: this machine's if the archive has it, else the first there is.
+func (r *reader) choose(x *ocispec.Index, from ocispec.Descriptor, depth int) error {
+	var here []ocispec.Descriptor
+	for _, d := range x.Manifests {
+		if !imagestore.Attestation(d) && r.box.has(blobName(d.Digest)) {
+			here = append(here, d)
+		}
+	}
+	if len(here) == 0 {
+		return fmt.Errorf("%w: it has no image of index %s", ErrMissing, from.Digest)
+	}
+	i := slices.IndexFunc(here, func(d ocispec.Descriptor) bool {
+		return d.Platform != nil && d.Platform.OS == runtime.GOOS && d.Platform.Architecture == runtime.GOARCH
+	})
+	return r.descriptor(here[max(i, 0)], from, depth)
+}
+
+// descriptor reads what d describes. Names come from the descriptor at the
+// top.
+func (r *reader) descriptor(d, top ocispec.Descriptor, depth int) error {
+	if imagestore.Attestation(d) {
+		return nil
+	}
+	raw, err := r.box.metadata(blobName(d.Digest))
+	if err != nil {
+		return err
+	}
+	switch {
+	case imagestore.IsIndex(d.MediaType):
+		return r.index(raw, &top, depth-1)
+	case imagestore.IsManifest(d.MediaType), d.MediaType == "":
+		return r.manifest(raw, top)
+	}
+	r.log.Info("skip what is no image", "mediaType", d.MediaType, "digest", d.Digest)
+	return nil
+}
+
+// manifest reads one image of an OCI layout.
+func (r *reader) manifest(raw []byte, top ocispec.Descriptor) error {
+	m, err := imagestore.ParseManifest(raw)
+	if err != nil {
+		return err
+	}
+	f := &found{manifest: raw}
+	if f.config, err = r.box.metadata(blobName(m.Config.Digest)); err != nil {
+		return err
+	}
+	c, err := imagestore.ParseConfig(f.config)
+	if err != nil {
+		return err
+	}
+	if len(c.RootFS.DiffIDs) != len(m.Layers) {
+		return fmt.Errorf("%w image: the manifest has %d layers, the config %d", imagestore.ErrInvalid, len(m.Layers), len(c.RootFS.DiffIDs))
+	}
+	for i, d := range m.Layers {
+		f.layers = append(f.layers, foundLayer{name: blobName(d.Digest), diffID: c.RootFS.DiffIDs[i], desc: d})
+	}
+	if full := top.Annotations["io.containerd.image.name"]; full != "" {
+		r.name(f, full)
+	} else if ref := top.Annotations[ocispec.AnnotationRefName]; ref != "" {
+		if n, err := imagestore.ParseTag(ref); err == nil {
+			f.guess = n.String()
+		} else {
+			r.log.Warn("skip a name that is none", "name", ref, "err", err)
+		}
+	}
+	r.add(f)
+	return nil
+}
+
+// name adds a name to an image. Something that is no name is no reason to
+// refuse the image.
+func (r *reader) name(f *found, name string) {
+	n, err := imagestore.ParseTag(name)
+	if err != nil {
+		r.log.Warn("skip a name that is none", "name", name, "err", err)
+		return
+	}
+	if full := n.String(); !slices.Contains(f.names, full) {
+		f.names = append(f.names, full)
+	}
+}
+
+// add joins images of the same ID.
+func (r *reader) add(f *found) *found {
+	for _, o := range r.list {
+		if o.id() != f.id() {
+			continue
+		}
+		for _, n := range f.names {
+			r.name(o, n)
+		}
+		return o
+	}
+	r.list = append(r.list, f)
+	return f
+}
+
+// docker reads manifest.json.
+func (r *reader) docker() error {
+	raw, err := r.box.metadata(dockerManifest)
+	if err != nil {
+		return err
+	}
+	var list []*dockerImage
+	if err := json.Unmarshal(raw, &list); err != nil {
+		return fmt.Errorf("%w %s: %w", imagestore.ErrInvalid, dockerManifest, err)
+	}
+	for _, d := range list {
+		if d == nil {
+			return fmt.Errorf("%w %s: an entry is null", imagestore.ErrInvalid, dockerManifest)
+		}
+		if err := r.dockerImage(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *reader) dockerImage(d *dockerImage) error {
+	config, err := r.box.metadata(clean(d.Config))
+	if err != nil {
+		return err
+	}
+	c, err := imagestore.ParseConfig(config)
+	if err != nil {
+		return err
+	}
+	if len(c.RootFS.DiffIDs) != len(d.Layers) {
+		return fmt.Errorf("%w %s: invalid manifest, layers length mismatch: expected %d, got %d",
+			imagestore.ErrInvalid, dockerManifest, len(c.RootFS.DiffIDs), len(d.Layers))
+	}
+	f := &found{config: config, parent: d.Parent}
+	for i, name := range d.Layers {
+		f.layers = append(f.layers, foundLayer{name: clean(name), diffID: c.RootFS.DiffIDs[i]})
+	}
+	f = r.add(f)
+	for _, tag := range d.RepoTags {
+		r.name(f, tag)
+	}
+	return nil
+}
