@@ -24,10 +24,7 @@ import (
 // madePoint is something that was made in the root to mount on.
 type madePoint struct {
 	Path string // inside of the root
-	Dir  bool
-	// Sec and Nsec are the modification time of the folder it was made in,
-	// from before.
-	Sec, Nsec int64
+	Dir  bool   // an empty folder, else an empty file
 }
 
 // netFiles are the host's files that are lent to a root.
@@ -115,25 +112,33 @@ func regularOnly(fd int, err error) (int, []madePoint, error) {
 
 // makeTarget makes an empty file to mount on, unless the root is read-only.
 func makeTarget(dir int, name string) (int, []madePoint, error) {
-	var before unix.Stat_t
-	if err := unix.Fstat(dir, &before); err != nil {
-		return -1, nil, err
-	}
-	fd, err := unix.Openat(dir, path.Base(name), unix.O_RDONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o644)
+	var fd int
+	err := keepTime(dir, func() (err error) {
+		fd, err = unix.Openat(dir, path.Base(name), unix.O_RDONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o644)
+		return err
+	})
 	if err == unix.EROFS || err == unix.EACCES {
 		return -1, nil, nil
 	}
 	if err != nil {
 		return -1, nil, err
 	}
-	restoreTime(dir, before.Mtim.Sec, before.Mtim.Nsec)
-	return fd, []madePoint{{Path: name, Sec: before.Mtim.Sec, Nsec: before.Mtim.Nsec}}, nil
+	return fd, []madePoint{{Path: name}}, nil
 }
 
-// restoreTime puts back the modification time of a folder; where it cannot,
-// the folder shows as changed, which is no harm.
-func restoreTime(dir int, sec, nsec int64) {
-	_ = unix.UtimesNanoAt(dir, ".", []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {Sec: sec, Nsec: nsec}}, 0)
+// keepTime lets do change what a folder holds and puts back the folder's
+// modification time; where it cannot, the folder shows as changed, which is no
+// harm.
+func keepTime(dir int, do func() error) error {
+	var before unix.Stat_t
+	if err := unix.Fstat(dir, &before); err != nil {
+		return err
+	}
+	if err := do(); err != nil {
+		return err
+	}
+	_ = unix.UtimesNanoAt(dir, ".", []unix.Timespec{{Nsec: unix.UTIME_OMIT}, before.Mtim}, 0)
+	return nil
 }
 
 // clearPoints takes away, after a program, what was made in its root to mount
@@ -156,16 +161,18 @@ func (m *madePoint) clear(root int) {
 	}
 	defer unix.Close(dir)
 	base := path.Base(m.Path)
+	flags := 0
 	if m.Dir {
-		_ = unix.Unlinkat(dir, base, unix.AT_REMOVEDIR) // fails if it is in use
+		flags = unix.AT_REMOVEDIR
+	} else if !isEmptyFile(dir, base) {
 		return
 	}
-	var st, parent unix.Stat_t
-	if unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size != 0 {
-		return
-	}
-	if unix.Fstat(dir, &parent) != nil || unix.Unlinkat(dir, base, 0) != nil {
-		return
-	}
-	restoreTime(dir, parent.Mtim.Sec, parent.Mtim.Nsec)
+	// A folder that is in use is not empty, and this fails as it should.
+	_ = keepTime(dir, func() error { return unix.Unlinkat(dir, base, flags) })
+}
+
+func isEmptyFile(dir int, name string) bool {
+	var st unix.Stat_t
+	err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Size == 0
 }

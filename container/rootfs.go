@@ -131,7 +131,8 @@ func folderIn(root int, path string) (fd int, made bool, err error) {
 		return fd, false, err
 	}
 	// Only folders right below the root are made, so this is one component.
-	if err := unix.Mkdirat(root, strings.TrimPrefix(path, "/"), 0o755); err != nil {
+	err = keepTime(root, func() error { return unix.Mkdirat(root, strings.TrimPrefix(path, "/"), 0o755) })
+	if err != nil {
 		return -1, false, err
 	}
 	fd, err = openIn(root, path, flags)
