@@ -8,6 +8,12 @@ import (
 // docker also offers inside a group is built twice, once for each place.
 func commands() []*cli.Command {
 	return []*cli.Command{
+		imagesCommand(),
+		loadCommand(),
+		pullCommand(),
+		pushCommand(),
+		rmiCommand(),
+		tagCommand(),
 		imageGroup(),
 		containerGroup(),
 		versionCommand(),
@@ -16,7 +22,14 @@ func commands() []*cli.Command {
 
 // imageGroup is "unio image": the image commands under docker's other names.
 func imageGroup() *cli.Command {
-	return group("image", "Manage images")
+	return group("image", "Manage images",
+		loadCommand(),
+		named(imagesCommand(), "ls", "list"),
+		pullCommand(),
+		pushCommand(),
+		named(rmiCommand(), "rm", "remove"),
+		tagCommand(),
+	)
 }
 
 // containerGroup is "unio container".

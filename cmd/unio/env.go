@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 
 	"github.com/urfave/cli/v2"
+
+	"unio/imagestore"
 )
 
 // env is what every command works with: where things lie, the streams, the
@@ -22,6 +24,8 @@ type env struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	log            *slog.Logger
+
+	images *imagestore.Store // opened by store
 }
 
 const envKey = "env"

@@ -151,8 +151,8 @@ func (r *reader) xattrs(path string) (string, error) {
 		return "", fmt.Errorf("list xattrs: %w", err)
 	}
 	var pairs []string
-	for name := range strings.SplitSeq(strings.TrimSuffix(string(names[:size]), "\x00"), "\x00") {
-		if r.options.IgnoreXattr != nil && r.options.IgnoreXattr(name) {
+	for name := range strings.SplitSeq(string(names[:size]), "\x00") {
+		if name == "" || r.options.IgnoreXattr != nil && r.options.IgnoreXattr(name) {
 			continue
 		}
 		value := make([]byte, 1<<16)

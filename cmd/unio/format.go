@@ -1,0 +1,170 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"reflect"
+	"strings"
+	"text/tabwriter"
+	"text/template"
+	"unicode/utf8"
+)
+
+// missing stands where there is no name.
+const missing = "<none>"
+
+// templateFuncs are the functions that docker gives to --format templates.
+func templateFuncs() template.FuncMap {
+	return template.FuncMap{
+		"json":     toJSON,
+		"split":    strings.Split,
+		"join":     strings.Join,
+		"title":    title,
+		"lower":    strings.ToLower,
+		"upper":    strings.ToUpper,
+		"pad":      pad,
+		"truncate": truncate,
+		"println":  fmt.Sprintln,
+	}
+}
+
+// toJSON is v as one line of JSON, without HTML escapes.
+func toJSON(v any) (string, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(v)
+	return strings.TrimSpace(b.String()), err
+}
+
+// title makes the first letter of each word a capital.
+func title(s string) string {
+	space := true
+	return strings.Map(func(r rune) rune {
+		was := space
+		space = r == ' ' || r == '\t' || r == '\n'
+		if was {
+			return []rune(strings.ToUpper(string(r)))[0]
+		}
+		return r
+	}, s)
+}
+
+func pad(s string, before, after int) string {
+	if s == "" {
+		return ""
+	}
+	return strings.Repeat(" ", before) + s + strings.Repeat(" ", after)
+}
+
+func truncate(s string, n int) string {
+	if r := []rune(s); len(r) > n {
+		return string(r[:n])
+	}
+	return s
+}
+
+// ellipsis cuts s at n characters; the last one then is "…".
+func ellipsis(s string, n int) string {
+	if utf8.RuneCountInString(s) <= n {
+		return s
+	}
+	return truncate(s, n-1) + "…"
+}
+
+// headerFuncs are the same functions for the header of a table, whose names
+// they leave alone.
+func headerFuncs() template.FuncMap {
+	same := func(v string, _ ...any) string { return v }
+	return template.FuncMap{
+		"json": same, "split": same, "join": same, "title": same, "lower": same,
+		"upper": same, "pad": same, "truncate": same, "println": same,
+	}
+}
+
+// listing is what a list command prints: rows that are values of one type,
+// whose methods and fields are what templates may use.
+type listing struct {
+	// standard is the template of the table when no format is given.
+	standard string
+	// quiet is the template of -q.
+	quiet string
+	// headers names the columns, by field.
+	headers map[string]string
+}
+
+// print writes rows in a format as docker's --format has it: empty or "table"
+// for the standard table, "table TEMPLATE", "json", or a template.
+func (t *listing) print(w io.Writer, format string, quiet bool, rows []any) error {
+	switch {
+	case quiet && (format == "" || format == "table"):
+		format = t.quiet
+	case format == "" || format == "table":
+		format = "table " + t.standard
+	case format == "json":
+		return printJSON(w, rows)
+	}
+	text, isTable := strings.CutPrefix(format, "table ")
+	text = strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(strings.TrimSpace(text))
+	tmpl, err := template.New("").Funcs(templateFuncs()).Parse(text)
+	if err != nil {
+		return fmt.Errorf("template parsing error: %w", err)
+	}
+	if !isTable {
+		return eachRow(w, tmpl, rows)
+	}
+	header, err := template.New("").Funcs(headerFuncs()).Parse(text)
+	if err != nil {
+		return fmt.Errorf("template parsing error: %w", err)
+	}
+	tw := tabwriter.NewWriter(w, 10, 1, 3, ' ', 0)
+	if err := eachRow(tw, header, []any{t.headers}); err != nil {
+		return err
+	}
+	if err := eachRow(tw, tmpl, rows); err != nil {
+		return err
+	}
+	return tw.Flush()
+}
+
+// eachRow runs the template on each row, one line each.
+func eachRow(w io.Writer, tmpl *template.Template, rows []any) error {
+	for _, row := range rows {
+		var b bytes.Buffer
+		if err := tmpl.Execute(&b, row); err != nil {
+			return fmt.Errorf("template parsing error: %w", err)
+		}
+		if _, err := fmt.Fprintln(w, b.String()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// printJSON writes each row as an object of what its methods without
+// arguments return.
+func printJSON(w io.Writer, rows []any) error {
+	for _, row := range rows {
+		line, err := toJSON(fieldsOf(row))
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintln(w, line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func fieldsOf(row any) map[string]any {
+	fields := map[string]any{}
+	v := reflect.ValueOf(row)
+	for i := range v.NumMethod() {
+		if m := v.Method(i); m.Type().NumIn() == 0 && m.Type().NumOut() == 1 {
+			fields[v.Type().Method(i).Name] = m.Call(nil)[0].Interface()
+		}
+	}
+	return fields
+}

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+
+	"unio/imagestore/archive"
+)
+
+func loadCommand() *cli.Command {
+	return &cli.Command{
+		Name:   "load",
+		Usage:  "Load an image from an archive or STDIN",
+		Before: noArgs,
+		Action: load,
+		Description: "Reads docker archives, OCI archives and OCI layout folders, compressed or\n" +
+			"not.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "input", Aliases: []string{"i"}, Usage: "Read from `file` or folder, instead of STDIN"},
+			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "Suppress the load output"},
+		},
+	}
+}
+
+var errEmptyStdin = errors.New("requested load from stdin, but stdin is empty")
+
+func load(c *cli.Context) error {
+	e := envOf(c)
+	src := archive.Source{Path: c.String("input"), Reader: e.stdin}
+	if src.Path == "" && isTerminal(e.stdin) {
+		return errEmptyStdin
+	}
+	st, err := e.store()
+	if err != nil {
+		return err
+	}
+	p := newProgress(e.stderr, c.Bool("quiet"))
+	defer p.Done()
+	list, err := archive.Load(c.Context, st, src, archive.LoadOptions{Log: e.log, Progress: p})
+	p.Done()
+	if errors.Is(err, archive.ErrEmpty) && src.Path == "" {
+		return errEmptyStdin
+	}
+	if err != nil {
+		return loadError(src, err)
+	}
+	for _, l := range list {
+		if err := printLoaded(e.stdout, l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// loadError says which file is meant, unless the error does.
+func loadError(src archive.Source, err error) error {
+	var path *os.PathError
+	if src.Path == "" || errors.As(err, &path) && path.Path == src.Path {
+		return err
+	}
+	return fmt.Errorf("%s: %w", src.Path, err)
+}
+
+func printLoaded(w io.Writer, l archive.Loaded) error {
+	if l.Replaced != "" {
+		fmt.Fprintf(w, "The image %s already exists, renaming the old one with ID %s to empty string\n", l.Name, l.Replaced)
+	}
+	if l.Name == "" {
+		_, err := fmt.Fprintf(w, "Loaded image ID: %s\n", l.ID)
+		return err
+	}
+	_, err := fmt.Fprintf(w, "Loaded image: %s\n", l.Name)
+	return err
+}
+
+// isTerminal reports whether a stream is a terminal.
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
