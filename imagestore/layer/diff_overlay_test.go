@@ -35,7 +35,8 @@ func newOverlay(t testing.TB, lowerScript, options string) *overlay {
 	if options != "" {
 		data += "," + options
 	}
-	if err := unix.Mount("overlay", o.merged, "overlay", 0, data); err != nil {
+	// nodev: no test may reach a device of the host through a node it made.
+	if err := unix.Mount("overlay", o.merged, "overlay", unix.MS_NODEV|unix.MS_NOSUID, data); err != nil {
 		t.Fatalf("mount overlay with %s: %v", data, err)
 	}
 	o.mounted = true
@@ -98,17 +99,23 @@ var overlayCases = []struct{ name, script, diff string }{
 	{"mode", `chmod 600 etc/passwd`, "C /etc\nC /etc/passwd"},
 	{"mode of a folder", `chmod 700 var/log`, "C /var\nC /var/log"},
 	{"owner", `chown 4000000000:4294967294 var/log/log`, "C /var\nC /var/log\nC /var/log/log"},
-	{"times", `touch -d '1901-12-14 00:00:00.5 UTC' etc/passwd; touch -h -d '2030-01-01 00:00:00.000000001 UTC' dangling`,
-		"C /dangling\nC /etc\nC /etc/passwd"},
-	{"attributes", `setfattr -n user.note -v other etc/passwd; setfattr -x trusted.note usr/lib; setfattr -n user.new -v '' var`,
-		"C /etc\nC /etc/passwd\nC /usr\nC /usr/lib\nC /var"},
+	{
+		"times", `touch -d '1901-12-14 00:00:00.5 UTC' etc/passwd; touch -h -d '2030-01-01 00:00:00.000000001 UTC' dangling`,
+		"C /dangling\nC /etc\nC /etc/passwd",
+	},
+	{
+		"attributes", `setfattr -n user.note -v other etc/passwd; setfattr -x trusted.note usr/lib; setfattr -n user.new -v '' var`,
+		"C /etc\nC /etc/passwd\nC /usr\nC /usr/lib\nC /var",
+	},
 	{"access lists", `setfacl -m u:1000:rw etc/passwd; setfacl -d -m g:5:rx etc/conf.d`, "C /etc\nC /etc/conf.d\nC /etc/passwd"},
 	{"remove a file", `rm etc/conf.d/one`, "C /etc\nC /etc/conf.d\nD /etc/conf.d/one"},
 	{"remove a folder", `rm -r usr/lib/deep`, "C /usr\nC /usr/lib\nD /usr/lib/deep"},
 	{"remove and add again", `rm etc/passwd; echo other > etc/passwd`, "C /etc\nC /etc/passwd"},
 	{"folder made again, empty", `rm -r etc/conf.d; mkdir etc/conf.d`, "C /etc\nC /etc/conf.d\nD /etc/conf.d/one\nD /etc/conf.d/two"},
-	{"folder made again, one file the same", `rm -r etc/conf.d; mkdir etc/conf.d; echo new > etc/conf.d/two`,
-		"C /etc\nC /etc/conf.d\nD /etc/conf.d/one\nC /etc/conf.d/two"},
+	{
+		"folder made again, one file the same", `rm -r etc/conf.d; mkdir etc/conf.d; echo new > etc/conf.d/two`,
+		"C /etc\nC /etc/conf.d\nD /etc/conf.d/one\nC /etc/conf.d/two",
+	},
 	{"folder made again, deep", `rm -r usr; mkdir -p usr/lib/deep; echo new > usr/lib/deep/d.so`, ""},
 	{"file over folder", `rm -r etc/conf.d; echo file > etc/conf.d`, "C /etc\nC /etc/conf.d"},
 	{"folder over file", `rm etc/passwd; mkdir etc/passwd; echo in > etc/passwd/in`, "C /etc\nC /etc/passwd\nA /etc/passwd/in"},

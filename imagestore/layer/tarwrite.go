@@ -170,7 +170,7 @@ func (t *tarEmitter) emit(ctx context.Context, at place, n *changeNode) error {
 }
 
 func (t *tarEmitter) emitEntry(ctx context.Context, dir *upperDir, path string, n *changeNode) error {
-	hdr := header(path, n)
+	hdr := tarHeader(path, n)
 	if first, ok := t.first[n.id]; ok {
 		hdr.Typeflag, hdr.Linkname, hdr.Size = tar.TypeLink, first, 0
 		hdr.Devmajor, hdr.Devminor = 0, 0
@@ -197,8 +197,8 @@ func (t *tarEmitter) emitEntry(ctx context.Context, dir *upperDir, path string, 
 	return err
 }
 
-// header describes a node as the first of its names.
-func header(path string, n *changeNode) *tar.Header {
+// tarHeader describes a node as the first of its names.
+func tarHeader(path string, n *changeNode) *tar.Header {
 	a := &n.attr
 	hdr := &tar.Header{
 		Name: path, Linkname: n.target, Mode: int64(a.Mode & 0o7777), Uid: int(a.UID), Gid: int(a.GID),
