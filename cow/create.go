@@ -5,6 +5,7 @@ import (
 
 	"unio/cow/fsat"
 	"unio/unionfs/merge"
+	"unio/whiteout"
 )
 
 // New says what is to be made: type and permissions, owner, device number, and
@@ -24,6 +25,9 @@ func (f *FS) Create(dir merge.Ino, name string, what New, st *Stat) error {
 	if err := checkName(name); err != nil {
 		return err
 	}
+	if whiteout.IsDevice(what.Mode, what.Rdev) {
+		return unix.EPERM // as overlayfs refuses it (ovl_mknod): it would hide its own name
+	}
 	d, err := f.copyUp(dir)
 	if err != nil {
 		return err
@@ -42,7 +46,8 @@ func (f *FS) Create(dir merge.Ino, name string, what New, st *Stat) error {
 		return err
 	}
 	defer h.release()
-	if err := inheritGroup(h.fd, &what); err != nil {
+	what.UID, what.GID = f.mapOwner(what.UID, what.GID)
+	if err := f.inheritGroup(h.fd, &what); err != nil {
 		return err
 	}
 	n, err := f.make(d, h.fd, slot, what, st)
@@ -89,15 +94,15 @@ func (f *FS) freeSlot(d *node, name string) (slot, error) {
 
 // inheritGroup applies the rule of setgid folders (inode_init_owner in the
 // kernel's fs/inode.c).
-func inheritGroup(dirfd int, what *New) error {
-	var st unix.Stat_t
-	if err := fsat.Fstat(dirfd, &st); err != nil {
+func (f *FS) inheritGroup(dirfd int, what *New) error {
+	var st Stat
+	if err := f.statSpot(spot{fd: dirfd}, &st); err != nil {
 		return err
 	}
 	if st.Mode&unix.S_ISGID == 0 {
 		return nil
 	}
-	what.GID = st.Gid
+	what.GID = st.GID
 	if what.Mode&unix.S_IFMT == unix.S_IFDIR {
 		what.Mode |= unix.S_ISGID
 	}

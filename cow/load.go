@@ -118,10 +118,26 @@ func (f *FS) examine(dirfd int, name string) (found, error) {
 		return e, err
 	}
 	e.attrs = attrs
+	if !f.root && e.has(whiteout.OverrideStat) {
+		if err := f.retype(&e, dirfd); err != nil {
+			return e, err
+		}
+	}
 	if e.has(f.names.Origin) {
 		e.origin, err = f.readOrigin(dirfd, name, e.st.Mode)
 	}
 	return e, err
+}
+
+// retype gives an entry the type that its override attribute says it has.
+func (f *FS) retype(e *found, dirfd int) error {
+	var st Stat
+	st.fromUpper(&e.st)
+	if err := f.override(spot{fd: dirfd, name: e.name}, &st); err != nil {
+		return err
+	}
+	e.st.Mode, e.st.Rdev = st.Mode, st.Rdev
+	return nil
 }
 
 // readOrigin returns the lower node of the same type that the attribute names,

@@ -31,10 +31,8 @@ func (f *FS) realMode(o owner) uint32 {
 		return unix.S_IFDIR | o.mode&0o777 | 0o700
 	case unix.S_IFLNK:
 		return o.mode
-	case unix.S_IFCHR, unix.S_IFBLK:
-		return unix.S_IFREG | 0o600
 	}
-	return o.mode&(unix.S_IFMT|0o777) | 0o600
+	return unix.S_IFREG | o.mode&0o777 | 0o600 // only that and a folder can carry the attribute
 }
 
 // setOwner gives the file at s its owner and mode. The owner goes first:
@@ -68,9 +66,14 @@ func (f *FS) record(s spot, o owner) error {
 	return fsat.Chmod(s.fd, s.name, f.realMode(o))
 }
 
+// typeName names a type that the file in the upper does not have itself.
 func typeName(o owner) string {
 	kind := ""
 	switch o.mode & unix.S_IFMT {
+	case unix.S_IFIFO:
+		return "pipe"
+	case unix.S_IFSOCK:
+		return "socket"
 	case unix.S_IFCHR:
 		kind = "char"
 	case unix.S_IFBLK:
@@ -107,7 +110,11 @@ func (f *FS) override(s spot, st *Stat) error {
 	return nil
 }
 
+// mapOwner makes the user of a union without privilege its root user.
 func (f *FS) mapOwner(uid, gid uint32) (uint32, uint32) {
+	if f.root {
+		return uid, gid
+	}
 	if int(uid) == f.uid {
 		uid = 0
 	}
@@ -140,8 +147,14 @@ func parseOwner(text string) (owner, bool) {
 func (o *owner) parseType(text string) bool {
 	kind, numbers, _ := strings.Cut(text, "-")
 	switch kind {
-	case "dir", "file", "symlink", "pipe", "socket":
+	case "dir", "file", "symlink":
 		return true // the inode says so itself
+	case "pipe":
+		o.mode |= unix.S_IFIFO
+		return true
+	case "socket":
+		o.mode |= unix.S_IFSOCK
+		return true
 	case "char":
 		o.mode |= unix.S_IFCHR
 	case "block":

@@ -48,11 +48,14 @@ func serve() error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	o := unionfs.Options{
 		Writeback: os.Getenv("UNIO_TEST_WRITEBACK") != "",
-		Lower:     lower, Dir: os.Getenv("UNIO_TEST_DIR"), FsName: "test", AllowOther: true, Suid: true, Dev: true, Log: log,
+		Lower:     lower, Dir: os.Getenv("UNIO_TEST_DIR"), FsName: "test", Log: log,
+	}
+	if os.Geteuid() == 0 {
+		o.AllowOther, o.Suid, o.Dev = true, true, true
 	}
 	if up := os.Getenv("UNIO_TEST_UPPER"); up != "" {
 		o.Cow, err = cow.Open(cow.Options{
-			Upper: up, Work: os.Getenv("UNIO_TEST_WORK"), Lower: lower, Root: true, Log: log,
+			Upper: up, Work: os.Getenv("UNIO_TEST_WORK"), Lower: lower, Root: os.Geteuid() == 0, Log: log,
 		})
 		if err != nil {
 			return err
@@ -83,6 +86,8 @@ func report(s *unionfs.Server) {
 type rig struct {
 	t                       *testing.T
 	lower, upper, work, dir string
+	user                    *syscall.Credential // nil: root
+	binary                  string
 	cmd                     *exec.Cmd
 	in                      io.WriteCloser
 	out                     *bufio.Reader
@@ -95,7 +100,7 @@ func newRig(t *testing.T, script string) *rig {
 		t.Skip("needs root to mount")
 	}
 	base := t.TempDir()
-	r := &rig{t: t}
+	r := &rig{t: t, binary: os.Args[0]}
 	for _, p := range []struct {
 		name string
 		dst  *string
@@ -114,6 +119,7 @@ func (r *rig) sh(dir, script string) string {
 	r.t.Helper()
 	cmd := exec.Command("bash", "-euc", script)
 	cmd.Dir = dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: r.user}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		r.t.Fatalf("%s\n%s%v", script, out, err)
@@ -138,9 +144,10 @@ func (r *rig) fails(script string) string {
 
 // server returns a command that serves the writable union at dir.
 func (r *rig) server(dir string) *exec.Cmd {
-	cmd := exec.Command(os.Args[0])
+	cmd := exec.Command(r.binary)
 	cmd.Env = append(os.Environ(), serverEnv+"=1", "UNIO_TEST_LOWER="+r.lower, "UNIO_TEST_DIR="+dir,
 		"UNIO_TEST_UPPER="+r.upper, "UNIO_TEST_WORK="+r.work)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: r.user}
 	return cmd
 }
 

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"runtime/debug"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -60,7 +61,10 @@ func Mount(o Options) (*Server, error) {
 	}
 	dev, err := transport.Mount(transport.MountOptions{
 		Dir: o.Dir, FsName: o.FsName, Subtype: "unio", AllowOther: o.AllowOther,
-		ReadOnly: o.ReadOnly || o.Cow == nil, Suid: o.Suid, Dev: o.Dev,
+		// The user to whom an image belongs may do everything in it, whoever
+		// its files say they belong to, as root may.
+		Permissive: os.Geteuid() != 0 && !o.AllowOther,
+		ReadOnly:   o.ReadOnly || o.Cow == nil, Suid: o.Suid, Dev: o.Dev,
 		MaxRead: maxWrite, Extra: o.Extra, Log: o.Log,
 	})
 	if err != nil {

@@ -116,7 +116,7 @@ func checkChain(t *testing.T, r *random, layers [][]LayerEntry) (refused bool) {
 // The same set of entries gives the same tree in every order, and it is the
 // tree of the plain model.
 func TestTreeEqualsModel(t *testing.T) {
-	runs, refused := 60_000, 0
+	runs, refused := 20_000, 0
 	if testing.Short() {
 		runs = 5_000
 	}
@@ -158,6 +158,7 @@ func TestDuplicatesLastWins(t *testing.T) {
 }
 
 func dir(p string) LayerEntry { return LayerEntry{Path: p, Attr: Attr{Mode: dirType | 0o700, UID: 1}} }
+
 func file(p string) LayerEntry {
 	return LayerEntry{Path: p, Attr: Attr{Mode: 0o100600, UID: 2}}
 }
@@ -165,6 +166,7 @@ func file(p string) LayerEntry {
 func symlink(p, target string) LayerEntry {
 	return LayerEntry{Path: p, Link: target, Attr: Attr{Mode: linkType | 0o777, UID: 3}}
 }
+
 func hardlink(p, target string) LayerEntry { return LayerEntry{Path: p, Link: target, Hardlink: true} }
 func hidden(p string) LayerEntry           { return LayerEntry{Path: p, Whiteout: whiteout.File} }
 

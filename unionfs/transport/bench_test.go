@@ -12,25 +12,23 @@ import (
 // BenchmarkRoundTrip measures statfs(2), which is always one request, with
 // one client and with as many as there are processors.
 func BenchmarkRoundTrip(b *testing.B) {
-	for _, lock := range []bool{false, true} {
-		for _, readers := range []int{1, 2, 3, 4} {
-			for _, procs := range []int{2, 4} {
-				name := fmt.Sprintf("readers=%d,lock=%t,procs=%d", readers, lock, procs)
-				s := startServer(b, config{readers: readers, lock: lock, procs: procs})
-				b.Run("1/"+name, func(b *testing.B) {
-					for b.Loop() {
+	for _, readers := range []int{1, 2, 4} {
+		for _, procs := range []int{2, 4} {
+			s := startServer(b, config{readers: readers, procs: procs})
+			name := fmt.Sprintf("readers=%d,procs=%d", readers, procs)
+			b.Run("1/"+name, func(b *testing.B) {
+				for b.Loop() {
+					statfs(b, s.dir)
+				}
+			})
+			b.Run("n/"+name, func(b *testing.B) {
+				b.RunParallel(func(pb *testing.PB) {
+					for pb.Next() {
 						statfs(b, s.dir)
 					}
 				})
-				b.Run("n/"+name, func(b *testing.B) {
-					b.RunParallel(func(pb *testing.PB) {
-						for pb.Next() {
-							statfs(b, s.dir)
-						}
-					})
-				})
-				s.unmount()
-			}
+			})
+			s.unmount()
 		}
 	}
 }

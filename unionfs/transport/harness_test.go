@@ -58,15 +58,13 @@ type child struct {
 // config is passed to the child as words of its command line.
 type config struct {
 	readers, bound int
-	lock           bool
 	options        []string // words: ro, suid, dev, allow_other, over, name=X; others go to Extra
 	procs          int      // GOMAXPROCS
 }
 
 func (c config) words() []string {
 	return append([]string{
-		fmt.Sprintf("readers=%d", c.readers), fmt.Sprintf("bound=%d", c.bound), fmt.Sprintf("lock=%t", c.lock),
-		fmt.Sprintf("procs=%d", c.procs),
+		fmt.Sprintf("readers=%d", c.readers), fmt.Sprintf("bound=%d", c.bound), fmt.Sprintf("procs=%d", c.procs),
 	}, c.options...)
 }
 
@@ -89,7 +87,8 @@ func tryServer(t testing.TB, dir string, c config) (*child, error) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(os.Args[0], append([]string{dir}, c.words()...)...)
-	cmd.Env = append(os.Environ(), roleEnv+"=serve")
+	// The race detector would let every child sleep a second at its end.
+	cmd.Env = append(os.Environ(), roleEnv+"=serve", "GORACE=atexit_sleep_ms=0")
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -206,8 +205,6 @@ func parseOptions(words []string) (MountOptions, ServeOptions, error) {
 			s.Readers, err = strconv.Atoi(value)
 		case "bound":
 			s.MaxReaders, err = strconv.Atoi(value)
-		case "lock":
-			s.lockThreads = value == "true"
 		case "procs":
 			n, _ := strconv.Atoi(value)
 			runtime.GOMAXPROCS(n)

@@ -23,6 +23,7 @@ type MountOptions struct {
 	FsName     string // first column of /proc/mounts; default: the subtype
 	Subtype    string // the filesystem type is fuse.SUBTYPE; default unio
 	AllowOther bool   // users other than the one who mounts may enter
+	Permissive bool   // leave permissions to the server: for a mount that nobody but its user enters
 	ReadOnly   bool
 	Suid, Dev  bool     // honour set-user-ID bits and devices; root only
 	MaxRead    int      // largest READ in bytes, default 1 MiB
@@ -170,7 +171,10 @@ func (o *MountOptions) kernelOptions(fd int) (uintptr, string) {
 // that tie the mount to its descriptor.
 func (o *MountOptions) options() []string {
 	list := []string{pick(o.Suid, "suid", "nosuid"), pick(o.Dev, "dev", "nodev"), pick(o.ReadOnly, "ro", "rw")}
-	list = append(list, "default_permissions", "max_read="+strconv.Itoa(o.MaxRead))
+	list = append(list, "max_read="+strconv.Itoa(o.MaxRead))
+	if !o.Permissive {
+		list = append(list, "default_permissions")
+	}
 	if o.AllowOther {
 		list = append(list, "allow_other")
 	}

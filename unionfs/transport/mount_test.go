@@ -205,6 +205,42 @@ func TestBusyAndLazyUnmount(t *testing.T) {
 	}
 }
 
+// TestOddPaths mounts on folders with what the mount table must escape, and
+// through links.
+func TestOddPaths(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a b", "c,d", `e\\f`, "g\nh", "#i", "-j", "k\tl", "ü"} {
+		s, err := tryServer(t, filepath.Join(dir, name), config{})
+		if err != nil {
+			t.Errorf("%q: %v", name, err)
+			continue
+		}
+		link := filepath.Join(dir, "link")
+		if err := errors.Join(os.Symlink(name, link), os.Symlink("link", link+"2")); err != nil {
+			t.Fatal(err)
+		}
+		if state, err := State(link + "2/"); state != StateAlive || err != nil {
+			t.Errorf("%q: State %v %v", name, state, err)
+		}
+		if err := Unmount(link+"2", UnmountOptions{Wait: time.Second}); err != nil {
+			t.Errorf("%q: %v", name, err)
+		}
+		if got := s.end(); got != "ended; nothing left" {
+			t.Errorf("%q: %s", name, got)
+		}
+		if err := errors.Join(os.Remove(link), os.Remove(link+"2")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	loop := filepath.Join(dir, "loop")
+	if err := os.Symlink("loop", loop); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Mount(MountOptions{Dir: loop}); !errors.Is(err, ErrMountPoint) || !errors.Is(err, unix.ELOOP) {
+		t.Errorf("a loop of links: %v", err)
+	}
+}
+
 func TestUnmountOfOtherFilesystems(t *testing.T) {
 	for _, dir := range []string{"/proc", "/", t.TempDir()} {
 		if err := Unmount(dir, UnmountOptions{}); !errors.Is(err, ErrNotMounted) {
@@ -269,7 +305,7 @@ func TestHungMountAndAbort(t *testing.T) {
 func TestCycles(t *testing.T) {
 	needFuse(t)
 	cmd := exec.Command(os.Args[0], t.TempDir())
-	cmd.Env = append(os.Environ(), roleEnv+"=cycle")
+	cmd.Env = append(os.Environ(), roleEnv+"=cycle", "GORACE=atexit_sleep_ms=0")
 	out, err := cmd.CombinedOutput()
 	if got := strings.TrimSpace(string(out)); err != nil || got != "100 cycles; nothing left" {
 		t.Errorf("%v: %s", err, got)
@@ -283,7 +319,7 @@ func TestKernelOptions(t *testing.T) {
 	if want := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_SYNCHRONOUS | unix.MS_RELATIME | unix.MS_DIRSYNC | unix.MS_NODIRATIME); flags != want {
 		t.Errorf("flags %x, want %x", flags, want)
 	}
-	want := fmt.Sprintf("fd=7,rootmode=40000,user_id=%d,group_id=%d,default_permissions,max_read=1048576,context=x", os.Geteuid(), os.Getegid())
+	want := fmt.Sprintf("fd=7,rootmode=40000,user_id=%d,group_id=%d,max_read=1048576,default_permissions,context=x", os.Geteuid(), os.Getegid())
 	if data != want {
 		t.Errorf("data %q, want %q", data, want)
 	}

@@ -3,7 +3,6 @@ package transport
 import (
 	"encoding/binary"
 	"errors"
-	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -19,9 +18,10 @@ var errGone = errors.New("unmounted")
 
 // pool is the set of readers of one device.
 type pool struct {
-	dev     *Device
-	handler Handler
-	options ServeOptions
+	dev      *Device
+	handler  Handler
+	options  ServeOptions
+	maxWrite int // bytes, known after INIT
 
 	// waiting counts the readers that wait in read(2) or are on the way
 	// there. Who brings it to 0 must start another one, or stay.
@@ -40,20 +40,15 @@ func newPool(d *Device, h Handler, o ServeOptions) *pool {
 	return &pool{dev: d, handler: h, options: o, start: time.Now(), done: make(chan struct{})}
 }
 
-// run starts the usual readers, the first with the buffers r, and waits for
-// the end.
-func (p *pool) run(r *reader) error {
+// run starts the usual readers and waits for the end.
+func (p *pool) run() error {
 	n := p.options.Readers
 	// Counted before the first one runs, so that none ends the pool early or
 	// finds a shortage.
 	p.total.Store(int32(n))
 	p.waiting.Store(int32(n))
-	for i := range n {
-		if i > 0 {
-			r = p.newReader()
-		}
-		p.dev.acquire()
-		go p.loop(r)
+	for range n {
+		p.startReader()
 	}
 	<-p.done
 	// After a failure: all that do not wait in the kernel are in a handler.
@@ -66,9 +61,6 @@ func (p *pool) run(r *reader) error {
 // loop is the life of one reader, which is counted as waiting when it starts.
 func (p *pool) loop(r *reader) {
 	defer p.leave()
-	if p.options.lockThreads {
-		runtime.LockOSThread()
-	}
 	for !p.stopped.Load() {
 		n, err := p.read(r)
 		if err != nil {
@@ -121,8 +113,7 @@ func (p *pool) reinforce() {
 		return
 	}
 	p.waiting.Add(1)
-	p.dev.acquire()
-	go p.loop(p.newReader())
+	p.startReader()
 }
 
 // superfluous reports whether a reader that is counted as waiting can leave:
@@ -147,16 +138,23 @@ type reader struct {
 	inv, outv [1][]byte // in and out as the handler wants them, kept to spare an allocation
 }
 
-// newReader makes buffers in which the data of a WRITE and of a READ begin on
-// a page, as O_DIRECT wants it.
-func (p *pool) newReader() *reader {
-	const data = inHeaderSize + writeInSize
+// startReader starts a reader that is counted already.
+func (p *pool) startReader() {
 	page := unix.Getpagesize()
+	// The kernel wants room for its largest WRITE, and for 8 KiB at least
+	// (FUSE_MIN_READ_BUFFER). READDIR may ask for as much as a WRITE has.
+	r := newReader(max(p.maxWrite, 2*page), max(p.dev.maxRead, p.maxWrite)+page)
+	p.dev.acquire()
+	go p.loop(r)
+}
+
+// newReader makes buffers for so many bytes of data in and out, in which the
+// data of a WRITE and of a READ begin on a page, as O_DIRECT wants it.
+func newReader(in, out int) *reader {
+	const header = inHeaderSize + writeInSize
 	return &reader{
-		// The kernel wants room for its largest WRITE, and 8 KiB at least
-		// (FUSE_MIN_READ_BUFFER).
-		in:  alignedBuffer(data+max(p.options.MaxWrite, 2*page), data),
-		out: alignedBuffer(outHeaderSize+max(p.dev.maxRead, p.options.MaxWrite)+page, outHeaderSize),
+		in:  alignedBuffer(header+in, header),
+		out: alignedBuffer(outHeaderSize+out, outHeaderSize),
 	}
 }
 

@@ -181,9 +181,9 @@ func TestReadersComeAndGo(t *testing.T) {
 			<-gate
 		}
 		return answerAll(op)
-	}), ServeOptions{Readers: 2, MaxReaders: 10, MaxWrite: 1 << 16})
+	}), ServeOptions{Readers: 2, MaxReaders: 10})
 	ended := make(chan error, 1)
-	go func() { ended <- p.run(p.newReader()) }()
+	go func() { ended <- p.run() }()
 	for range 30 {
 		k.send(20)
 	}

@@ -7,10 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
-	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -53,11 +51,7 @@ const (
 // behind until that server goes on or is aborted. It must not be called by
 // the process that serves dir.
 func State(dir string) (MountState, error) {
-	path, err := resolve(dir)
-	if err != nil {
-		return StateNone, err
-	}
-	info, err := topMount(path)
+	path, info, err := locate(dir)
 	if err != nil || info == nil || !isFuse(info) {
 		return StateNone, err
 	}
@@ -112,11 +106,7 @@ func judge(st unix.Statfs_t, err error) (MountState, error) {
 // not mounted, it is done by a forced unmount, so that the mount is gone, too,
 // unless it is in use.
 func Abort(dir string) error {
-	path, err := resolve(dir)
-	if err != nil {
-		return err
-	}
-	info, err := topMount(path)
+	path, info, err := locate(dir)
 	if err != nil {
 		return err
 	}
@@ -137,92 +127,6 @@ func Abort(dir string) error {
 		return fmt.Errorf("abort %s: %w", path, err)
 	}
 	return nil
-}
-
-// resolve makes a path absolute and follows the symbolic links on the way to
-// it, but does not touch its last part, which may be a hung mount.
-func resolve(dir string) (string, error) {
-	path, err := filepath.Abs(dir)
-	if err != nil {
-		return "", err
-	}
-	if path == "/" {
-		return path, nil
-	}
-	parent, err := filepath.EvalSymlinks(filepath.Dir(path))
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join(parent, filepath.Base(path)), nil
-}
-
-// topMount returns what is mounted on a path, the uppermost if several are,
-// nil if nothing.
-func topMount(path string) (*mountinfo.Info, error) {
-	list, err := mountinfo.GetMounts(func(i *mountinfo.Info) (skip, stop bool) {
-		return i.Mountpoint != path, false
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read the mount table: %w", err)
-	}
-	if len(list) == 0 {
-		return nil, nil
-	}
-	return list[len(list)-1], nil
-}
-
-func isFuse(i *mountinfo.Info) bool {
-	return i.FSType == "fuse" || strings.HasPrefix(i.FSType, "fuse.")
-}
-
-// checkMountPoint returns the real path of a folder that can be mounted on.
-func checkMountPoint(dir string, over bool) (string, error) {
-	bad := func(why error) error { return fmt.Errorf("%w %s: %w", ErrMountPoint, dir, why) }
-	path, err := resolve(dir)
-	if err != nil {
-		return "", bad(err)
-	}
-	if err := checkFree(path, over); err != nil {
-		return "", bad(err)
-	}
-	// Only now may the folder itself be touched: it may also be a link.
-	path, err = filepath.EvalSymlinks(path)
-	if err != nil {
-		return "", bad(err)
-	}
-	if err := checkFree(path, over); err != nil {
-		return "", bad(err)
-	}
-	st, err := os.Stat(path)
-	if err != nil {
-		return "", bad(err)
-	}
-	if !st.IsDir() {
-		return "", bad(unix.ENOTDIR)
-	}
-	return path, nil
-}
-
-// checkFree refuses a path on which something is mounted. A dead mount is
-// refused even where mounting over another mount is asked for.
-func checkFree(path string, over bool) error {
-	info, err := topMount(path)
-	if err != nil || info == nil {
-		return err
-	}
-	if isFuse(info) {
-		state, err := probe(path, probeTime)
-		if err != nil {
-			return err
-		}
-		if state == StateDead || state == StateHung {
-			return fmt.Errorf("%w: a %s %s mount is there; unmount it first", unix.EBUSY, state, info.FSType)
-		}
-	}
-	if over {
-		return nil
-	}
-	return fmt.Errorf("%w: %s is mounted there already", unix.EBUSY, info.FSType)
 }
 
 func ignoringEINTR(f func() error) error {

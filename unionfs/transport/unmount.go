@@ -21,11 +21,7 @@ type UnmountOptions struct {
 //
 // Errors: ErrNotMounted, ErrBusy, fs.ErrPermission, ErrNoFusermount.
 func Unmount(dir string, o UnmountOptions) error {
-	path, err := resolve(dir)
-	if err != nil {
-		return err
-	}
-	info, err := topMount(path)
+	path, info, err := locate(dir)
 	if err != nil {
 		return err
 	}

@@ -86,7 +86,7 @@ func TestOrdinaryUser(t *testing.T) {
 	if _, err := findHelper(); err != nil {
 		t.Skip("needs fusermount3")
 	}
-	inNamespace(t, nobody, "^Test(AsUser|MountServes|ServerMay|Unusable|Busy|Dead|Cycles|Load|Counters)")
+	inNamespace(t, nobody, "^Test(AsUser|MountServes|ServerMay|Unusable|Odd|Busy|Dead|Cycles|Load|Counters)")
 }
 
 // TestControlFilesystem aborts through /sys/fs/fuse/connections.
