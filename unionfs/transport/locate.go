@@ -110,10 +110,7 @@ func usable(dir string, over bool) (string, error) {
 // mount over one that answers may be asked for.
 func checkMounted(path string, info *mountinfo.Info, over bool) error {
 	if isFuse(info) {
-		state, err := probe(path, probeTime)
-		if err != nil {
-			return err
-		}
+		state := probe(path, probeTime)
 		if state == StateDead || state == StateHung {
 			return fmt.Errorf("%w: a %s %s mount is there; unmount it first", unix.EBUSY, state, info.FSType)
 		}

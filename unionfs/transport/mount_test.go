@@ -283,8 +283,7 @@ func TestHungMountAndAbort(t *testing.T) {
 	}
 	// The signal reaches the threads of the child one after the other.
 	waitFor(t, "the child to stop", func() bool {
-		state, err := probe(s.dir, 300*time.Millisecond)
-		return state == StateHung && err == nil
+		return probe(s.dir, 300*time.Millisecond) == StateHung
 	})
 	if err := Abort(s.dir); err != nil {
 		t.Fatal(err)
@@ -332,6 +331,28 @@ func TestMountErrors(t *testing.T) {
 	} {
 		if got := mountError(err, "x=y"); !errors.Is(got, want) || !errors.Is(got, err) {
 			t.Errorf("%v: %v", err, got)
+		}
+	}
+}
+
+func TestJudge(t *testing.T) {
+	answered := unix.Statfs_t{Type: unix.FUSE_SUPER_MAGIC, Bsize: 4096, Namelen: 255}
+	for _, c := range []struct {
+		st   unix.Statfs_t
+		err  error
+		want MountState
+	}{
+		{answered, nil, StateAlive},
+		{unix.Statfs_t{}, unix.EIO, StateAlive},
+		{unix.Statfs_t{}, unix.ENOTCONN, StateDead},
+		{unix.Statfs_t{}, unix.ECONNABORTED, StateDead},
+		{unix.Statfs_t{}, unix.EACCES, StateUnknown},
+		{unix.Statfs_t{Type: unix.FUSE_SUPER_MAGIC}, nil, StateUnknown},
+		{unix.Statfs_t{}, unix.ENOENT, StateNone},
+		{unix.Statfs_t{Type: unix.TMPFS_MAGIC, Bsize: 4096}, nil, StateNone},
+	} {
+		if got := judge(c.st, c.err); got != c.want {
+			t.Errorf("%v, %v: %v, want %v", c.st.Type, c.err, got, c.want)
 		}
 	}
 }

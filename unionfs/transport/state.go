@@ -55,11 +55,11 @@ func State(dir string) (MountState, error) {
 	if err != nil || info == nil || !isFuse(info) {
 		return StateNone, err
 	}
-	return probe(path, probeTime)
+	return probe(path, probeTime), nil
 }
 
 // probe asks the server by statfs(2), which is never answered from a cache.
-func probe(path string, limit time.Duration) (MountState, error) {
+func probe(path string, limit time.Duration) MountState {
 	type result struct {
 		st  unix.Statfs_t
 		err error
@@ -76,28 +76,28 @@ func probe(path string, limit time.Duration) (MountState, error) {
 	case r := <-answer:
 		return judge(r.st, r.err)
 	case <-timer.C:
-		return StateHung, nil
+		return StateHung
 	}
 }
 
-func judge(st unix.Statfs_t, err error) (MountState, error) {
+func judge(st unix.Statfs_t, err error) MountState {
 	switch {
 	// ECONNABORTED is the answer on a connection that was aborted, if its server had asked for that.
 	case errors.Is(err, unix.ENOTCONN), errors.Is(err, unix.ECONNABORTED):
-		return StateDead, nil
+		return StateDead
 	case errors.Is(err, unix.EACCES):
-		return StateUnknown, nil
+		return StateUnknown
 	case errors.Is(err, unix.ENOENT): // unmounted meanwhile, and the folder is gone
-		return StateNone, nil
+		return StateNone
 	case st.Type != unix.FUSE_SUPER_MAGIC && err == nil: // unmounted meanwhile
-		return StateNone, nil
+		return StateNone
 	case err == nil && st.Bsize == 0 && st.Namelen == 0:
 		// fs/fuse/inode.c, fuse_statfs: to a user who may not enter the kernel
 		// says nothing but the type, without asking the server.
-		return StateUnknown, nil
+		return StateUnknown
 	}
 	// Any other error is an answer of a server, too.
-	return StateAlive, nil
+	return StateAlive
 }
 
 // Abort cuts the connection of a FUSE mount: every request that waits gets
