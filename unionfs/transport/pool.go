@@ -176,7 +176,9 @@ func (p *pool) read(r *reader) (int, error) {
 			return n, nil
 		case err == nil:
 			return 0, unix.EIO // 0 bytes or part of a header: not a FUSE device
-		case errors.Is(err, unix.ENODEV):
+		// ECONNABORTED: the connection ended between taking and copying a
+		// request (fs/fuse/dev.c, fuse_dev_do_read).
+		case errors.Is(err, unix.ENODEV), errors.Is(err, unix.ECONNABORTED):
 			return 0, errGone
 		// ENOENT: the request was interrupted before it could be read.
 		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ENOENT), errors.Is(err, unix.EAGAIN):

@@ -41,8 +41,8 @@ func (o *ServeOptions) normalise() {
 	o.MaxReaders = max(o.MaxReaders, o.Readers)
 }
 
-// Serve answers requests by h until the mount is gone, then returns nil, when
-// all handlers have returned. INIT is answered first, by the calling
+// Serve answers requests by h until the mount is gone or its connection cut
+// (Abort), then returns nil, when all handlers have returned. INIT is answered first, by the calling
 // goroutine, before [Device.Ready] is closed. It can be called once.
 //
 // If the device fails, Serve returns that error when the handlers at work
