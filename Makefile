@@ -12,10 +12,10 @@ OUT     := $(CURDIR)/bin
 FUZZTIME ?= 10s
 TESTFLAGS ?=
 
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-COMMIT  := $(shell git rev-parse HEAD 2>/dev/null)
-DATE    := $(shell git log -1 --format=%cI 2>/dev/null)
-LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.date=$(DATE)
+VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+COMMIT  = $(shell git rev-parse HEAD 2>/dev/null)
+DATE    = $(shell git log -1 --format=%cI 2>/dev/null)
+LDFLAGS = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.date=$(DATE)
 
 # What needs no mount of its own, and the server's tests: under the race detector.
 RACE := ./whiteout/... ./cow/... ./unionfs/... ./imagestore/... ./build/... ./container/...
