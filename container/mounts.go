@@ -133,6 +133,7 @@ func (s *Store) forget(m *Mount) {
 	if err := os.Remove(s.notePath(m.ID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.log.Warn("note of a mount stays", "id", m.ID, "err", err)
 	}
+	_ = s.inMountsDir(m.ID, os.Remove) // left by a server that was killed
 	if m.Container == "" && m.Log != "" {
 		os.Remove(m.Log)
 	}

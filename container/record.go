@@ -13,8 +13,9 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
-	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
+
+	"unio/imagestore"
 )
 
 // recordVersion is the form of config.json that this package writes.
@@ -33,7 +34,7 @@ type Record struct {
 	ImageName string        // the image as the user called it
 	Created   time.Time
 	// Config is the image's, as it was at creation.
-	Config dockerspec.DockerOCIImageConfig
+	Config imagestore.RunConfig
 	// Privileged says that root made the upper: owners, devices and
 	// trusted.* attributes are real. It never changes.
 	Privileged bool
@@ -44,7 +45,7 @@ type CreateOptions struct {
 	Name      string        // empty: a generated one
 	Image     digest.Digest // of the image's config
 	ImageName string        // as the user called it; empty: the ID is shown
-	Config    dockerspec.DockerOCIImageConfig
+	Config    imagestore.RunConfig
 }
 
 // Create makes a container with an empty upper. It gives ErrName for a

@@ -8,14 +8,23 @@ import (
 // docker also offers inside a group is built twice, once for each place.
 func commands() []*cli.Command {
 	return []*cli.Command{
+		chrootCommand(),
+		commitCommand(),
+		diffCommand(),
 		imagesCommand(),
 		loadCommand(),
+		mountCommand(),
+		psCommand(),
 		pullCommand(),
 		pushCommand(),
+		rmCommand(),
 		rmiCommand(),
 		tagCommand(),
+		umountCommand(),
 		imageGroup(),
 		containerGroup(),
+		runnerCommand(),
+		serveCommand(),
 		versionCommand(),
 	}
 }
@@ -34,7 +43,12 @@ func imageGroup() *cli.Command {
 
 // containerGroup is "unio container".
 func containerGroup() *cli.Command {
-	return group("container", "Manage containers")
+	return group("container", "Manage containers",
+		commitCommand(),
+		diffCommand(),
+		named(psCommand(), "ls", "list", "ps"),
+		named(rmCommand(), "rm", "remove"),
+	)
 }
 
 // named gives a command another name, and aliases, for use in a group.

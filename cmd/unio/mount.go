@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/urfave/cli/v2"
+
+	"unio/container"
+)
+
+func mountCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "mount",
+		Usage:     "Mount an image or a container on a folder, or list what is mounted",
+		ArgsUsage: "[IMAGE|CONTAINER [DIR]]",
+		Description: `An image gets a new container, which keeps what is changed until it is removed;
+with --read-only it is mounted by itself. Without DIR the mount appears below the run
+root and its folder is printed. The mount stays when the command ends; unio umount
+takes it away. Setuid programs and devices work in it with -o suid,dev only.`,
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "read-only", Aliases: []string{"r"}, Usage: "Refuse changes; an image is mounted without a container"},
+			&cli.StringFlag{Name: "name", Usage: "Name of the new container"},
+			&cli.StringSliceFlag{Name: "options", Aliases: []string{"o"}, Usage: "Mount options, separated by commas: ro, rw, suid, nosuid,\ndev, nodev, allow_other"},
+			&cli.BoolFlag{Name: "stats", Usage: "Print the requests that the server of a mount has seen, as JSON"},
+		},
+		Before: maxArgs(2),
+		Action: mount,
+	}
+}
+
+func mount(c *cli.Context) error {
+	e := envOf(c)
+	switch {
+	case c.Bool("stats"):
+		return printStats(e, c)
+	case c.NArg() == 0:
+		return listMounts(e)
+	}
+	o := container.MountOptions{
+		Dir: c.Args().Get(1), ReadOnly: c.Bool("read-only"), Debug: e.debug,
+	}
+	if err := mountFlags(&o, c.StringSlice("options")); err != nil {
+		return err
+	}
+	t, err := e.findTarget(c.Context, c.Args().First())
+	if err != nil {
+		return err
+	}
+	m, err := e.mountTarget(c.Context, t, c.String("name"), o)
+	if err != nil {
+		return err
+	}
+	if o.Dir == "" {
+		_, err = fmt.Fprintln(e.stdout, m.Dir)
+	}
+	return err
+}
+
+// mountFlags reads the values of -o.
+func mountFlags(o *container.MountOptions, values []string) error {
+	for _, word := range strings.Split(strings.Join(values, ","), ",") {
+		switch word {
+		case "", "exec", "async", "defaults":
+		case "ro":
+			o.ReadOnly = true
+		case "rw":
+			o.ReadOnly = false
+		case "suid", "nosuid":
+			o.Suid = word == "suid"
+		case "dev", "nodev":
+			o.Dev = word == "dev"
+		case "allow_other":
+			o.Others = true
+		default:
+			return fmt.Errorf("unknown mount option %q", word)
+		}
+	}
+	return nil
+}
+
+// mountTarget mounts a container, an image read-only, or a new container of an
+// image, which is removed again if it cannot be mounted.
+func (e *env) mountTarget(ctx context.Context, t *target, name string, o container.MountOptions) (*container.Mount, error) {
+	cs := e.containers()
+	fresh := false
+	switch {
+	case t.container != nil && name != "":
+		return nil, fmt.Errorf("--name is for a new container, but %s is one already", t.container.Name)
+	case t.container != nil:
+		o.Container = t.container
+	case o.ReadOnly && name != "":
+		return nil, fmt.Errorf("--name is for a new container, and --read-only makes none of an image")
+	case o.ReadOnly:
+		o.Image, o.ImageName = t.image.ID, t.name
+	default:
+		made, err := e.newContainer(ctx, t, name)
+		if err != nil {
+			return nil, err
+		}
+		o.Container, fresh = made, true
+	}
+	o.Server = e.command("serve", "--", shownTarget(o), o.Dir)
+	m, err := cs.Mount(ctx, o)
+	if err != nil && fresh {
+		if rmErr := cs.Remove(context.WithoutCancel(ctx), o.Container, container.RemoveOptions{}); rmErr != nil {
+			e.log.Warn("the new container stays", "container", o.Container.Name, "err", rmErr)
+		}
+	}
+	return m, err
+}
+
+// shownTarget is what the process list shows of a mount's target.
+func shownTarget(o container.MountOptions) string {
+	if o.Container != nil {
+		return o.Container.Name
+	}
+	return o.ImageName
+}
+
+// listMounts prints what is mounted.
+func listMounts(e *env) error {
+	list, err := e.containers().Mounts()
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(e.stdout, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(w, "CONTAINER\tIMAGE\tDIR\tMODE\tPID")
+	for _, m := range list {
+		name, mode, pid := m.Name, "rw", fmt.Sprint(m.Server.Pid)
+		if name == "" {
+			name = "-"
+		}
+		if m.ReadOnly {
+			mode = "ro"
+		}
+		if m.Dead {
+			pid = "dead"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", name, imageTitle(m.ImageName, m.Image), m.Dir, mode, pid)
+	}
+	return w.Flush()
+}
+
+// printStats prints the figures of one mount's server.
+func printStats(e *env, c *cli.Context) error {
+	if c.NArg() != 1 {
+		return exactArgs(1)(c)
+	}
+	stats, err := e.containers().Stats(c.Args().First())
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(e.stdout).Encode(stats)
+}

@@ -1,0 +1,244 @@
+package container
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+
+	"unio/cow"
+	"unio/unionfs"
+	"unio/unionfs/merge"
+)
+
+// Lower is the merged tree of an image, open for reading.
+type Lower interface {
+	merge.Lower
+	io.Closer
+}
+
+// ServeOptions connect a server with the images.
+type ServeOptions struct {
+	// OpenLower opens the merged tree of an image.
+	OpenLower func(ctx context.Context, image digest.Digest) (Lower, error)
+}
+
+// gcPercent lets the server's heap, which is a few MiB, grow to some more
+// before it is collected: each collection costs requests their latency.
+const gcPercent = 400
+
+// Serve is the server's side of [Store.Mount]: it reads its task from control,
+// mounts, says so, and serves until the mount is gone. An error before the
+// mount answers has been sent to the caller of Mount. SIGTERM and SIGINT
+// unmount; a mount in use is then taken out of the tree and served until
+// nobody uses it.
+func (s *Store) Serve(ctx context.Context, control *os.File, o ServeOptions) error {
+	if err := closeOnExec(); err != nil {
+		return err
+	}
+	var t task
+	if err := json.NewDecoder(control).Decode(&t); err != nil {
+		return fmt.Errorf("read the task: %w", err)
+	}
+	if t.Mount == nil {
+		return errors.New("read the task: it names no mount")
+	}
+	unix.Umask(0) // modes come from the kernel, with the umask of the program applied
+	debug.SetGCPercent(gcPercent)
+	s.log = serverLog(&t)
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
+	w := &served{store: s, task: &t, log: s.log}
+	err := w.open(ctx, o)
+	if sayErr := tell(control, err); err == nil && sayErr != nil {
+		err = sayErr // the caller has gone, perhaps by Ctrl-C
+		_ = w.server.Unmount(true)
+	}
+	control.Close()
+	if err == nil {
+		s.log.Info("mounted", "dir", t.Mount.Dir, "target", t.Mount.Target(), "image", t.Mount.Image, "read-only", t.Mount.ReadOnly)
+		err = w.serve(signals)
+	}
+	err = errors.Join(err, w.close())
+	s.log.Info("ended", "dir", t.Mount.Dir, "err", err)
+	return err
+}
+
+// serverLog writes to stderr, which is the log file.
+func serverLog(t *task) *slog.Logger {
+	level := slog.LevelInfo
+	if t.Debug {
+		level = slog.LevelDebug
+	}
+	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	return log.With("pid", os.Getpid())
+}
+
+// tell sends the answer that Mount waits for.
+func tell(control *os.File, err error) error {
+	var a answer
+	if err != nil {
+		a.Error = err.Error()
+		for name, kind := range errorKinds() {
+			if errors.Is(err, kind) {
+				a.Kind = name
+			}
+		}
+	}
+	return json.NewEncoder(control).Encode(a)
+}
+
+// served is what a server holds, in the order of opening.
+type served struct {
+	store  *Store
+	task   *task
+	log    *slog.Logger
+	unlock func()
+	lower  Lower
+	upper  *cow.FS
+	server *unionfs.Server
+	stats  io.Closer
+	noted  bool
+}
+
+// open takes everything into use, up to the mount itself.
+func (w *served) open(ctx context.Context, o ServeOptions) (err error) {
+	m := w.task.Mount
+	if m.Container != "" {
+		if err := w.openContainer(); err != nil {
+			return err
+		}
+	}
+	if w.lower, err = o.OpenLower(ctx, m.Image); err != nil {
+		return err
+	}
+	if m.Container != "" {
+		if err := w.openUpper(); err != nil {
+			return err
+		}
+	}
+	w.server, err = unionfs.Mount(unionfs.Options{
+		Lower: w.lower, Cow: w.upper, ReadOnly: m.ReadOnly, Dir: m.Dir, FsName: m.Target(),
+		AllowOther: w.task.Others, Suid: w.task.Suid, Dev: w.task.Dev, Log: w.log,
+	})
+	if err != nil {
+		return err
+	}
+	if err := w.publish(); err != nil {
+		return errors.Join(err, w.server.Unmount(true))
+	}
+	return nil
+}
+
+// openContainer takes the container's lock.
+func (w *served) openContainer() (err error) {
+	m := w.task.Mount
+	c, err := w.store.load(m.Container)
+	if err != nil {
+		return err
+	}
+	w.unlock, err = lockFile(c.lockPath(), false)
+	if errors.Is(err, errLocked) {
+		if other, noteErr := w.store.readNote(c.ID); noteErr == nil {
+			return mountedAt(c, other.Dir)
+		}
+		return say(ErrMounted, "container %s is being mounted or unmounted by another process", c.Name)
+	}
+	return err
+}
+
+func (w *served) openUpper() (err error) {
+	c, err := w.store.load(w.task.Mount.Container)
+	if err != nil {
+		return err
+	}
+	if root := os.Geteuid() == 0; root != c.Privileged {
+		return fmt.Errorf("container %s was made %s and cannot be mounted %s", c.Name, byWhom(c.Privileged), byWhom(root))
+	}
+	w.upper, err = cow.Open(cow.Options{
+		Upper: c.UpperDir(), Work: c.WorkDir(), Lower: w.lower, Root: c.Privileged, Log: w.log,
+	})
+	return err
+}
+
+func byWhom(root bool) string {
+	if root {
+		return "by root"
+	}
+	return "without root"
+}
+
+// publish notes the mount for others and answers those who ask for figures.
+func (w *served) publish() (err error) {
+	m := w.task.Mount
+	if m.Server, err = self(); err != nil {
+		return err
+	}
+	if w.stats, err = w.store.serveStats(m.ID, w.server.Requests, w.log); err != nil {
+		return err
+	}
+	if err := w.store.note(m); err != nil {
+		return err
+	}
+	w.noted = true
+	return nil
+}
+
+// serve waits for the end of the mount, and ends it when a signal says so.
+func (w *served) serve(signals <-chan os.Signal) error {
+	done := make(chan error, 1)
+	go func() { done <- w.server.Wait() }()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case sig := <-signals:
+			if sig != unix.SIGHUP {
+				w.log.Info("unmount", "signal", sig.String())
+				w.end()
+			}
+		}
+	}
+}
+
+// end unmounts, lazily if the mount is in use.
+func (w *served) end() {
+	if w.server.Unmount(false) == nil {
+		return
+	}
+	if err := w.server.Unmount(true); err != nil {
+		w.log.Error("unmount", "err", err)
+	}
+}
+
+// close gives everything back, in reverse.
+func (w *served) close() error {
+	var errs []error
+	if w.server != nil {
+		errs = append(errs, w.server.Wait())
+	}
+	if w.stats != nil {
+		errs = append(errs, w.stats.Close())
+	}
+	if w.upper != nil {
+		errs = append(errs, w.upper.Close())
+	}
+	if w.lower != nil {
+		errs = append(errs, w.lower.Close())
+	}
+	if w.noted {
+		w.store.forget(w.task.Mount)
+	}
+	if w.unlock != nil {
+		w.unlock()
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,122 @@
+package container
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+)
+
+// Stats are the figures of a server.
+type Stats struct {
+	// Requests counts what the kernel asked, by operation: the names of
+	// include/uapi/linux/fuse.h without FUSE_.
+	Requests map[string]uint64 `json:"requests"`
+	Total    uint64            `json:"total"`
+}
+
+// statsWait bounds how long either side waits for the other.
+const statsWait = 3 * time.Second
+
+// Stats asks the server of a mount for its figures, over a socket beside the
+// note, so that the question is no request of its own.
+func (s *Store) Stats(ref string) (*Stats, error) {
+	m, err := s.FindMount(ref)
+	if err != nil {
+		return nil, err
+	}
+	var stats Stats
+	err = s.inMountsDir(m.ID, func(path string) error {
+		conn, err := net.DialTimeout("unix", path, statsWait)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		if err := conn.SetDeadline(time.Now().Add(statsWait)); err != nil {
+			return err
+		}
+		return json.NewDecoder(conn).Decode(&stats)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ask the server of %s: %w", m.Dir, err)
+	}
+	return &stats, nil
+}
+
+// inMountsDir calls do with a path of a mount's socket that is short enough
+// for a socket address (108 bytes, unix(7)) however deep the run root lies.
+func (s *Store) inMountsDir(id string, do func(path string) error) error {
+	dir, err := os.Open(s.mountsDir())
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return do(fdPath(int(dir.Fd())) + "/" + id[:16] + ".sock")
+}
+
+// statsServer answers every connection with the figures.
+type statsServer struct {
+	listener net.Listener
+	remove   func() error
+}
+
+// serveStats listens on the socket of a mount.
+func (s *Store) serveStats(id string, requests func() map[string]uint64, log *slog.Logger) (io.Closer, error) {
+	v := &statsServer{remove: func() error {
+		return s.inMountsDir(id, func(path string) error {
+			if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			return nil
+		})
+	}}
+	if err := os.MkdirAll(s.mountsDir(), 0o700); err != nil {
+		return nil, err
+	}
+	if err := v.remove(); err != nil { // of a server that was killed
+		return nil, err
+	}
+	err := s.inMountsDir(id, func(path string) (err error) {
+		v.listener, err = net.Listen("unix", path)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	// The path that it knows ends with a descriptor that is closed by now.
+	v.listener.(*net.UnixListener).SetUnlinkOnClose(false)
+	go v.accept(requests, log)
+	return v, nil
+}
+
+func (v *statsServer) accept(requests func() map[string]uint64, log *slog.Logger) {
+	for {
+		conn, err := v.listener.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			log.Warn("stats", "err", err)
+			time.Sleep(time.Second) // as when descriptors run out
+			continue
+		}
+		stats := Stats{Requests: requests()}
+		for _, n := range stats.Requests {
+			stats.Total += n
+		}
+		_ = conn.SetDeadline(time.Now().Add(statsWait))
+		if err := json.NewEncoder(conn).Encode(stats); err != nil {
+			log.Debug("stats", "err", err)
+		}
+		conn.Close()
+	}
+}
+
+func (v *statsServer) Close() error {
+	return errors.Join(v.listener.Close(), v.remove())
+}
