@@ -68,6 +68,13 @@ func (s *Store) AddLayer(ctx context.Context, r io.Reader, o LayerOptions) (Laye
 		return Layer{}, err
 	}
 	defer release()
+	return s.addLayer(ctx, r, o)
+}
+
+// addLayer does the work of AddLayer.
+//
+// Preconditions: the store is held.
+func (s *Store) addLayer(ctx context.Context, r io.Reader, o LayerOptions) (Layer, error) {
 	in := &intake{s: s, ctx: ctx, o: o}
 	defer in.abort()
 	l, err := in.run(r)
@@ -171,14 +178,13 @@ func (in *intake) checkOptions() error {
 // isKnown reports whether the layer that is announced is in the store. Only
 // what the caller demands can be known: the content is verified against it.
 func (in *intake) isKnown() bool {
-	if in.o.DiffID == "" {
-		l, ok := in.s.layerByPair(in.o.Digest)
-		if !ok {
-			return false
+	if in.o.DiffID == "" && in.o.Digest != "" {
+		// The digest may be that of a tar, or be paired with one.
+		if l, ok := in.s.LayerByBlob(in.o.Digest); ok {
+			in.o.DiffID = l.DiffID
 		}
-		in.o.DiffID = l.DiffID
 	}
-	return in.s.HasLayer(in.o.DiffID)
+	return in.o.DiffID != "" && in.s.HasLayer(in.o.DiffID)
 }
 
 // readCompressed verifies the stream as it comes, keeps it when asked to, and

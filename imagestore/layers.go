@@ -79,6 +79,11 @@ func (s *Store) OpenLayerTar(diffID digest.Digest) (*blob.Blob, error) { return 
 // Index opens the index of a layer; a missing or damaged one is made again
 // from the tar. The caller closes it.
 func (s *Store) Index(ctx context.Context, diffID digest.Digest) (*layer.Index, error) {
+	return s.openIndex(ctx, diffID, s.rebuildIndex)
+}
+
+// openIndex opens an index, with a way to make it again.
+func (s *Store) openIndex(ctx context.Context, diffID digest.Digest, rebuild func(context.Context, digest.Digest) error) (*layer.Index, error) {
 	if err := blob.Check(diffID); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
@@ -87,7 +92,7 @@ func (s *Store) Index(ctx context.Context, diffID digest.Digest) (*layer.Index, 
 		return x, err
 	}
 	s.log.Info("make index again", "diffID", diffID, "why", err)
-	if err := s.rebuildIndex(ctx, diffID); err != nil {
+	if err := rebuild(ctx, diffID); err != nil {
 		return nil, err
 	}
 	return layer.OpenIndex(s.layerIndexPath(diffID))
@@ -98,14 +103,20 @@ func rebuildable(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, layer.ErrBadIndex)
 }
 
-// rebuildIndex makes the index of a layer from its tar, verifying the tar on
-// the way.
+// rebuildIndex makes the index of a layer from its tar.
 func (s *Store) rebuildIndex(ctx context.Context, diffID digest.Digest) error {
 	release, err := s.Hold(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
+	return s.makeIndex(ctx, diffID)
+}
+
+// makeIndex does the work of rebuildIndex and verifies the tar on the way.
+//
+// Preconditions: the store is held.
+func (s *Store) makeIndex(ctx context.Context, diffID digest.Digest) error {
 	tar, err := s.OpenLayerTar(diffID)
 	if err != nil {
 		return fmt.Errorf("layer %s: %w", diffID, err)
@@ -134,12 +145,24 @@ func (s *Store) ensureLayer(ctx context.Context, l LayerRef) error {
 	if s.blobs.Has(l.DiffID) {
 		return nil
 	}
+	release, err := s.Hold(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	return s.unpack(ctx, l)
+}
+
+// unpack makes the tar and the index of a layer from the blob of the manifest.
+//
+// Preconditions: the store is held.
+func (s *Store) unpack(ctx context.Context, l LayerRef) error {
 	b, err := s.Blob(l.Blob.Digest)
 	if err != nil {
 		return fmt.Errorf("layer %s: %w", l.DiffID, err)
 	}
 	defer b.Close()
-	_, err = s.AddLayer(ctx, b, LayerOptions{
+	_, err = s.addLayer(ctx, b, LayerOptions{
 		Digest: l.Blob.Digest, Size: l.Blob.Size, DiffID: l.DiffID,
 		MediaType: l.Blob.MediaType, KeepCompressed: true,
 	})
@@ -220,6 +243,13 @@ func (s *Store) buildView(ctx context.Context, diffIDs []digest.Digest) error {
 		return err
 	}
 	defer release()
+	return s.makeView(ctx, diffIDs)
+}
+
+// makeView does the work of buildView.
+//
+// Preconditions: the store is held.
+func (s *Store) makeView(ctx context.Context, diffIDs []digest.Digest) error {
 	indexes := make([]*layer.Index, 0, len(diffIDs))
 	defer func() {
 		for _, x := range indexes {
@@ -227,7 +257,7 @@ func (s *Store) buildView(ctx context.Context, diffIDs []digest.Digest) error {
 		}
 	}()
 	for _, d := range diffIDs {
-		x, err := s.Index(ctx, d)
+		x, err := s.openIndex(ctx, d, s.makeIndex)
 		if err != nil {
 			return err
 		}

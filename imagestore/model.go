@@ -1,6 +1,7 @@
 package imagestore
 
 import (
+	"slices"
 	"time"
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -100,4 +101,14 @@ func (c *ImageConfig) CreatedAt() time.Time {
 		return time.Unix(0, 0).UTC()
 	}
 	return *c.Created
+}
+
+// FullHistory returns the history of an image for one that is made from it:
+// as it is or, if the config has none, an entry without words for each layer,
+// so that the new history still tells of every layer.
+func (c *ImageConfig) FullHistory() []ocispec.History {
+	if len(c.History) > 0 {
+		return slices.Clone(c.History)
+	}
+	return make([]ocispec.History, len(c.RootFS.DiffIDs))
 }

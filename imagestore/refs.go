@@ -162,3 +162,8 @@ func (r *refs) dropUnnamed(manifest digest.Digest) {
 func (r *refs) dropIf(gone func(ocispec.Descriptor) bool) {
 	r.index.Manifests = slices.DeleteFunc(r.index.Manifests, gone)
 }
+
+// hasManifest reports whether any descriptor refers to a manifest.
+func (r *refs) hasManifest(d digest.Digest) bool {
+	return slices.ContainsFunc(r.index.Manifests, func(o ocispec.Descriptor) bool { return o.Digest == d })
+}

@@ -11,7 +11,12 @@ func commands() []*cli.Command {
 		chrootCommand(),
 		commitCommand(),
 		diffCommand(),
+		fsckCommand(),
+		historyCommand(),
 		imagesCommand(),
+		importCommand(),
+		inspectCommand(),
+		layerCommand(),
 		loadCommand(),
 		mountCommand(),
 		psCommand(),
@@ -19,6 +24,7 @@ func commands() []*cli.Command {
 		pushCommand(),
 		rmCommand(),
 		rmiCommand(),
+		saveCommand(),
 		tagCommand(),
 		umountCommand(),
 		imageGroup(),
@@ -32,11 +38,15 @@ func commands() []*cli.Command {
 // imageGroup is "unio image": the image commands under docker's other names.
 func imageGroup() *cli.Command {
 	return group("image", "Manage images",
+		historyCommand(),
+		importCommand(),
+		imageInspectCommand(),
 		loadCommand(),
 		named(imagesCommand(), "ls", "list"),
 		pullCommand(),
 		pushCommand(),
 		named(rmiCommand(), "rm", "remove"),
+		saveCommand(),
 		tagCommand(),
 	)
 }

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"unio/build"
+	"unio/imagestore/registry"
+)
+
+func importCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "import",
+		Usage:     "Import the contents from a tarball to create a filesystem image",
+		ArgsUsage: "file|URL|- [REPOSITORY[:TAG]]",
+		Before:    rangeArgs(1, 2),
+		Action:    importImage,
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "change", Aliases: []string{"c"}, Usage: "Apply Dockerfile instruction to the created image"},
+			&cli.StringFlag{Name: "message", Aliases: []string{"m"}, Usage: "Set commit message for imported image"},
+			&cli.StringFlag{Name: "platform", Usage: "Set platform, as os/arch[/variant]"},
+			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "Show no progress"},
+		},
+	}
+}
+
+// importImage makes an image of a tar and prints its ID.
+func importImage(c *cli.Context) error {
+	e := envOf(c)
+	o := build.ImportOptions{
+		From: c.Args().First(), Name: c.Args().Get(1),
+		Message: c.String("message"), Changes: c.StringSlice("change"),
+	}
+	if s := c.String("platform"); s != "" {
+		p, err := registry.ParsePlatform(s)
+		if err != nil {
+			return err
+		}
+		o.Platform = p
+	}
+	st, err := e.store()
+	if err != nil {
+		return err
+	}
+	src, size, err := openImport(c.Context, e, o.From)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	p := newProgress(e.stderr, c.Bool("quiet"))
+	defer p.Done()
+	o.Reader, o.Size, o.Progress = src, size, p
+	img, err := build.Import(c.Context, st, o)
+	if err != nil {
+		return err
+	}
+	p.Done()
+	_, err = fmt.Fprintln(e.stdout, img.ID)
+	return err
+}
+
+// openImport opens what is to be imported: a file, a URL, or stdin for "-".
+// The size is 0 when it is not known.
+func openImport(ctx context.Context, e *env, from string) (io.ReadCloser, int64, error) {
+	if from == "-" {
+		if isTerminal(e.stdin) {
+			return nil, 0, errors.New("requested import from stdin, but stdin is a terminal")
+		}
+		return io.NopCloser(e.stdin), 0, nil
+	}
+	if u, err := url.Parse(from); err == nil && (u.Scheme == "http" || u.Scheme == "https") {
+		return openURL(ctx, u)
+	}
+	f, err := os.Open(from)
+	if err != nil {
+		return nil, 0, err
+	}
+	fi, err := f.Stat()
+	if err == nil && fi.IsDir() {
+		err = fmt.Errorf("%s is a folder; import takes a tar", from)
+	}
+	if err != nil {
+		f.Close()
+		return nil, 0, err
+	}
+	return f, fi.Size(), nil
+}
+
+// openURL downloads. A user and password in the URL are not shown in errors.
+func openURL(ctx context.Context, u *url.URL) (io.ReadCloser, int64, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, 0, err
+	}
+	req.Header.Set("Accept-Encoding", "identity") // what comes is hashed as it is
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, 0, err // names the URL without its password
+	}
+	if resp.StatusCode != http.StatusOK {
+		resp.Body.Close()
+		return nil, 0, fmt.Errorf("download %s: %s", u.Redacted(), resp.Status)
+	}
+	return resp.Body, max(resp.ContentLength, 0), nil
+}

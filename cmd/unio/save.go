@@ -1,0 +1,48 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"unio/imagestore/archive"
+)
+
+func saveCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "save",
+		Usage:     "Save one or more images to an archive (streamed to STDOUT by default)",
+		ArgsUsage: "IMAGE [IMAGE...]",
+		Before:    minArgs(1),
+		Action:    save,
+		Description: "The archive is a docker archive and an OCI image layout at the same time. A\n" +
+			"name without a tag stands for all tags of its repository.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "Write to a `file`, instead of STDOUT"},
+			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "Suppress the progress output"},
+		},
+	}
+}
+
+func save(c *cli.Context) error {
+	e := envOf(c)
+	output := c.String("output")
+	if output == "" && isTerminal(e.stdout) {
+		return errors.New("cowardly refusing to save to a terminal. Use the -o flag or redirect")
+	}
+	st, err := e.store()
+	if err != nil {
+		return err
+	}
+	p := newProgress(e.stderr, c.Bool("quiet"))
+	defer p.Done()
+	names, o := c.Args().Slice(), archive.SaveOptions{Progress: p}
+	if output == "" {
+		return archive.Save(c.Context, st, names, e.stdout, o)
+	}
+	if err := archive.SaveFile(c.Context, st, names, output, o); err != nil {
+		return fmt.Errorf("failed to save image: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,55 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"unio/imagestore"
+	"unio/imagestore/blob"
+)
+
+// SaveFile is [Save] into a file, mode 0600, that appears under its name when
+// it is whole and on disk, and not at all after an error. A file that is
+// there is replaced. A path that names something else, a folder, device or
+// pipe, is refused, as is one in a folder that is not there.
+func SaveFile(ctx context.Context, st *imagestore.Store, names []string, path string, o SaveOptions) error {
+	if err := checkOutput(path); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".unio-save-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // fails after the rename, as it should
+	err = Save(ctx, st, names, f, o)
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return blob.SyncDir(filepath.Dir(path))
+}
+
+// checkOutput refuses what docker refuses, in its words.
+func checkOutput(path string) error {
+	dir := filepath.Dir(path)
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("invalid output path: directory %q does not exist", dir)
+	}
+	fi, err := os.Stat(path)
+	if err == nil && !fi.Mode().IsRegular() {
+		return fmt.Errorf("invalid output path: %q must be a regular file", path)
+	}
+	return nil
+}
