@@ -227,7 +227,7 @@ func (r *repository) smallBlob(ctx context.Context, desc ocispec.Descriptor) ([]
 	if err != nil {
 		return nil, err
 	}
-	if got := digest.FromBytes(raw); got != desc.Digest {
+	if got := desc.Digest.Algorithm().FromBytes(raw); got != desc.Digest {
 		return nil, fmt.Errorf("blob %w: expected digest %s, got %s", ErrVerify, desc.Digest, got)
 	}
 	return raw, nil
@@ -251,4 +251,5 @@ func (r *repository) hasBlob(ctx context.Context, d digest.Digest) (bool, error)
 	return true, resp.Body.Close()
 }
 
+// isEOF reports whether a stream came to its proper end.
 func isEOF(err error) bool { return err == io.EOF }

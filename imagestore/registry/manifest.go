@@ -12,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"unio/imagestore"
+	"unio/imagestore/blob"
 )
 
 const (
@@ -95,11 +96,11 @@ func readLimited(r io.Reader, what string) ([]byte, error) {
 func parseDocument(raw []byte, contentType, want string) (*document, error) {
 	got := digest.FromBytes(raw)
 	if want != "" {
-		d, err := checkDigest(digest.Digest(want))
-		if err != nil {
+		d := digest.Digest(want)
+		if err := checkDigest(d); err != nil {
 			return nil, err
 		}
-		if d != got {
+		if got = d.Algorithm().FromBytes(raw); got != d {
 			return nil, fmt.Errorf("manifest %w: expected digest %s, got %s", ErrVerify, d, got)
 		}
 	}
@@ -116,15 +117,12 @@ func parseDocument(raw []byte, contentType, want string) (*document, error) {
 }
 
 // checkDigest refuses digests of a bad form before any path or URL is made
-// from them, and those that the store does not keep.
-func checkDigest(d digest.Digest) (digest.Digest, error) {
-	if err := d.Validate(); err != nil {
-		return "", fmt.Errorf("digest %q: %w: %w", printable(d.String()), ErrVerify, err)
+// from them.
+func checkDigest(d digest.Digest) error {
+	if err := blob.Check(d); err != nil {
+		return fmt.Errorf("digest %q: %w: %w", printable(d.String()), ErrVerify, err)
 	}
-	if d.Algorithm() != digest.SHA256 {
-		return "", fmt.Errorf("digest %s: %w algorithm", d, ErrUnsupported)
-	}
-	return d, nil
+	return nil
 }
 
 // mediaType decides what the document is. What the header says, what the
@@ -241,8 +239,8 @@ func entryRank(entry ocispec.Descriptor, want ocispec.Platform) int {
 
 // child fetches what an entry of an index points to.
 func (r *repository) child(ctx context.Context, entry ocispec.Descriptor, want kind) (*document, error) {
-	d, err := checkDigest(entry.Digest)
-	if err != nil {
+	d := entry.Digest
+	if err := checkDigest(d); err != nil {
 		return nil, err
 	}
 	doc, err := r.manifest(ctx, d.String())
@@ -275,13 +273,12 @@ func (d *document) checkImage() error {
 	if len(b.Layers) > maxLayers {
 		return fmt.Errorf("manifest %s: %w: %d layers", d.desc.Digest, ErrTooLarge, len(b.Layers))
 	}
-	_, err := checkDigest(b.Config.Digest)
+	err := checkDigest(b.Config.Digest)
 	for _, l := range b.Layers {
 		if l.Size < 0 {
 			err = errors.Join(err, fmt.Errorf("layer %s: %w: size %d", printable(l.Digest.String()), ErrVerify, l.Size))
 		}
-		_, bad := checkDigest(l.Digest)
-		err = errors.Join(err, bad)
+		err = errors.Join(err, checkDigest(l.Digest))
 		if !imagestore.IsLayer(l.MediaType) {
 			err = errors.Join(err, fmt.Errorf("%w media type %s for a layer", ErrUnsupported, printable(l.MediaType)))
 		}

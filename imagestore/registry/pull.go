@@ -129,7 +129,10 @@ func (p *puller) one(ctx context.Context, name reference.Named) (Pulled, error) 
 		return Pulled{}, err
 	}
 	before := p.current(ctx, names[0])
-	img, err := p.image(ctx, doc, names)
+	img, err := p.known(ctx, doc, names)
+	if err == nil && img == nil {
+		img, err = p.image(ctx, doc, names)
+	}
 	if err != nil {
 		return Pulled{}, err
 	}
@@ -138,6 +141,39 @@ func (p *puller) one(ctx context.Context, name reference.Named) (Pulled, error) 
 		Name: name.String(), Digest: doc.desc.Digest, ImageID: img.ID,
 		Updated: before != img.ID,
 	}, nil
+}
+
+// known finds the image in the store if it has been pulled, or pushed, under
+// the same digest before, and gives it its name. It returns nil if there is
+// none, or not all of it.
+func (p *puller) known(ctx context.Context, doc *document, names []string) (*imagestore.Image, error) {
+	release, err := p.st.Hold(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	pinned := names[len(names)-1]
+	img, err := p.st.Lookup(ctx, pinned)
+	if err != nil || !p.complete(img) {
+		return nil, nil // whatever is wrong with it, pulling it anew helps
+	}
+	if kindOf(doc.desc.MediaType) == kindIndex && rank(p.want, img.Platform()) == 0 {
+		return nil, nil // the digest is that of an index with other images
+	}
+	if err := p.checkPlatform(&img.Config, names[0]); err != nil {
+		return nil, err
+	}
+	if p.current(ctx, names[0]) == img.ID {
+		return img, nil
+	}
+	return img, p.st.Tag(ctx, pinned, names[0])
+}
+
+// complete reports whether the store has all layers of an image.
+func (p *puller) complete(img *imagestore.Image) bool {
+	return !slices.ContainsFunc(img.Layers, func(l imagestore.LayerRef) bool {
+		return !p.st.HasLayer(l.DiffID) || !p.st.HasBlob(l.Blob.Digest)
+	})
 }
 
 // current is the image that a name stands for in the store, "" if none.

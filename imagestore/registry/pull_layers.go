@@ -139,7 +139,8 @@ func (p *puller) fetch(ctx context.Context, f *fetch) error {
 	defer blob.Close()
 	blob.onRead = p.downloading(f)
 	layer, err := p.st.AddLayer(ctx, blob, imagestore.LayerOptions{
-		Digest: f.desc.Digest, Size: f.desc.Size, DiffID: f.diffID, KeepCompressed: true,
+		Digest: f.desc.Digest, Size: f.desc.Size, DiffID: f.diffID,
+		MediaType: f.desc.MediaType, KeepCompressed: true,
 	})
 	if blob.err != nil && !isEOF(blob.err) {
 		err = blob.err // the cause, whatever the store made of a stream that broke off

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -140,6 +141,10 @@ func transient(err error) bool {
 	case errors.As(err, &status):
 		ok, _ := retryable(&http.Response{StatusCode: status.StatusCode}, nil)
 		return ok
+	}
+	var broken *net.OpError
+	if errors.As(err, &broken) && broken.Op != "dial" {
+		return true // the connection was there
 	}
 	var ue *url.Error
 	if errors.As(err, &ue) {

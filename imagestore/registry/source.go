@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"sync"
 
 	"github.com/klauspost/pgzip"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -77,21 +78,65 @@ func (c *compressing) Close() error {
 // compress writes r as gzip, on all processors, always to the same bytes: no
 // name, no time, blocks of one size.
 func compress(w io.Writer, r io.Reader) error {
-	zw, err := pgzip.NewWriterLevel(w, pgzip.DefaultCompression)
+	out := &latch{w: w}
+	zw, err := pgzip.NewWriterLevel(out, pgzip.DefaultCompression)
 	if err != nil {
 		return fmt.Errorf("start gzip: %w", err)
 	}
 	if err := zw.SetConcurrency(compressBlock, runtime.GOMAXPROCS(0)+1); err != nil {
 		return fmt.Errorf("start gzip: %w", err)
 	}
-	if _, err := io.Copy(zw, r); err != nil {
-		zw.Close()
-		return fmt.Errorf("compress layer: %w", err)
+	_, err = io.Copy(zw, &untilBroken{r: r, out: out})
+	if cerr := zw.Close(); err == nil {
+		err = cerr
 	}
-	if err := zw.Close(); err != nil {
+	if oerr := out.broken(); oerr != nil {
+		err = oerr
+	}
+	if err != nil {
 		return fmt.Errorf("compress layer: %w", err)
 	}
 	return nil
+}
+
+// latch passes writes on until one fails, and then swallows them: a pgzip
+// writer whose output fails never ends its goroutines.
+type latch struct {
+	w io.Writer
+
+	mu  sync.Mutex
+	err error
+}
+
+func (l *latch) Write(p []byte) (int, error) {
+	if l.broken() != nil {
+		return len(p), nil
+	}
+	if _, err := l.w.Write(p); err != nil {
+		l.mu.Lock()
+		l.err = err
+		l.mu.Unlock()
+	}
+	return len(p), nil
+}
+
+func (l *latch) broken() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+// untilBroken ends the input when nobody wants the output any more.
+type untilBroken struct {
+	r   io.Reader
+	out *latch
+}
+
+func (u *untilBroken) Read(p []byte) (int, error) {
+	if u.out.broken() != nil {
+		return 0, io.EOF
+	}
+	return u.r.Read(p)
 }
 
 // meter counts what is read.

@@ -139,7 +139,8 @@ func retryable(resp *http.Response, err error) (bool, error) {
 }
 
 // checkRedirect follows redirects from a registry to wherever it keeps its
-// blobs, but not from the outside to this machine.
+// blobs, but not from the outside to this machine, and nothing that was to be
+// written.
 func (c *Client) checkRedirect(req *http.Request, via []*http.Request) error {
 	if len(via) >= maxRedirects {
 		return fmt.Errorf("stopped after %d redirects", maxRedirects)
@@ -147,6 +148,9 @@ func (c *Client) checkRedirect(req *http.Request, via []*http.Request) error {
 	first := via[0].URL
 	if isLoopback(req.URL.Hostname()) && !isLoopback(first.Hostname()) {
 		return fmt.Errorf("%w: redirect from %s to this machine", ErrUnsafe, first.Host)
+	}
+	if m := via[0].Method; m != http.MethodGet && m != http.MethodHead && !sameOrigin(first, req.URL) {
+		return fmt.Errorf("%w: %s redirects a %s to %s", ErrUnsafe, first.Host, m, req.URL.Host)
 	}
 	if first.Scheme == "https" && req.URL.Scheme != "https" {
 		return fmt.Errorf("%w: redirect from %s to unencrypted %s", ErrUnsafe, first.Host, req.URL.Host)

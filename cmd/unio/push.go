@@ -1,0 +1,46 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"unio/imagestore/registry"
+)
+
+func pushCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "push",
+		Usage:     "Upload an image to a registry",
+		ArgsUsage: "NAME[:TAG]",
+		Before:    exactArgs(1),
+		Action:    push,
+		Flags: append(registryFlags(),
+			&cli.BoolFlag{Name: "all-tags", Aliases: []string{"a"}, Usage: "Push all tags of an image to the repository"},
+			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "Suppress verbose output"},
+			&cli.BoolFlag{Name: "disable-content-trust", Hidden: true},
+		),
+	}
+}
+
+// push uploads an image; when quiet it prints the full reference and no more.
+func push(c *cli.Context) error {
+	e := envOf(c)
+	ref, err := remoteName(c)
+	if err != nil {
+		return err
+	}
+	st, err := e.store()
+	if err != nil {
+		return err
+	}
+	quiet := c.Bool("quiet")
+	p := newProgress(e.stdout, quiet)
+	defer p.Done()
+	_, err = registryClient(c, p).Push(c.Context, st, ref.String(), registry.PushOptions{AllTags: c.Bool("all-tags")})
+	if err != nil || !quiet {
+		return err
+	}
+	_, err = fmt.Fprintln(e.stdout, ref)
+	return err
+}

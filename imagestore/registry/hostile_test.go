@@ -1,0 +1,330 @@
+package registry
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"unio/imagestore"
+)
+
+// thief is a host that no credential may reach. It keeps everything that it is
+// sent and answers with what answer says.
+type thief struct {
+	*httptest.Server
+	mu     sync.Mutex
+	got    strings.Builder
+	calls  int
+	answer func(w http.ResponseWriter, r *http.Request)
+}
+
+func newThief(t *testing.T, secure bool) *thief {
+	th := &thief{answer: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }}
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		u, _ := url.QueryUnescape(r.URL.String())
+		th.mu.Lock()
+		th.calls++
+		th.got.WriteString(r.Method + " " + u + "\n")
+		for k, v := range r.Header {
+			th.got.WriteString(k + ": " + strings.Join(v, ",") + "\n")
+		}
+		th.got.Write(body)
+		th.mu.Unlock()
+		th.answer(w, r)
+	})
+	if secure {
+		th.Server = httptest.NewTLSServer(handler)
+	} else {
+		th.Server = httptest.NewServer(handler)
+	}
+	t.Cleanup(th.Close)
+	return th
+}
+
+// stole reports what of the user's secrets has arrived.
+func (th *thief) stole(t *testing.T) {
+	t.Helper()
+	th.mu.Lock()
+	defer th.mu.Unlock()
+	got := th.got.String()
+	for _, secret := range []string{
+		secretWord, goodToken, "Authorization",
+		base64.StdEncoding.EncodeToString([]byte(userName + ":" + secretWord)),
+	} {
+		if strings.Contains(got, secret) {
+			t.Errorf("%s arrived at another host:\n%s", secret, got)
+		}
+	}
+}
+
+const goodToken = "token-0123456789"
+
+// guarded makes a registry ask for basic credentials before anything else.
+func (f *fakeRegistry) guarded() {
+	next := f.hook
+	f.hook = func(w http.ResponseWriter, r *http.Request) bool {
+		if _, password, _ := r.BasicAuth(); password != secretWord {
+			w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return true
+		}
+		return next != nil && next(w, r)
+	}
+}
+
+// guardedByToken makes a registry ask for a token, which its own /token gives
+// to who knows the password.
+func (f *fakeRegistry) guardedByToken(realm string) {
+	next := f.hook
+	f.hook = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path == "/token" {
+			if _, password, _ := r.BasicAuth(); password == secretWord {
+				w.Write([]byte(`{"token":"` + goodToken + `"}`))
+			} else {
+				w.WriteHeader(http.StatusUnauthorized)
+			}
+			return true
+		}
+		if r.Header.Get("Authorization") != "Bearer "+goodToken {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="`+realm+`",service="x"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return true
+		}
+		return next != nil && next(w, r)
+	}
+}
+
+func redirectTo(base string, code int) func(http.ResponseWriter, *http.Request) bool {
+	return func(w http.ResponseWriter, r *http.Request) bool {
+		http.Redirect(w, r, base+r.URL.Path+"?sig=storage-secret", code)
+		return true
+	}
+}
+
+// Registries redirect to the storage behind them. It gives out the blob, and
+// sees no credentials.
+func TestRedirectedBlobWithoutCredentials(t *testing.T) {
+	for name, guard := range map[string]func(*fakeRegistry){
+		"basic":  func(f *fakeRegistry) { f.guarded() },
+		"bearer": func(f *fakeRegistry) { f.guardedByToken(f.URL + "/token") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, th, st := newFake(t), newThief(t, false), newStore(t)
+			im := imageOf(t, "", map[string]string{"a": "1"})
+			f.publish(t, "1", im)
+			f.on("GET", "/blobs/", redirectTo(th.URL, http.StatusTemporaryRedirect))
+			guard(f)
+			th.answer = func(w http.ResponseWriter, r *http.Request) {
+				f.getBlob(w, r, digest.Digest(r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]))
+			}
+			c, _ := newClient(t, withPassword)
+			if _, err := c.Pull(t.Context(), st, f.host+"/x:1", PullOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			if th.calls != 2 {
+				t.Errorf("%d requests at the storage, want 2", th.calls)
+			}
+			th.stole(t)
+		})
+	}
+}
+
+// What a redirect leads to must not be able to ask for credentials.
+func TestRedirectedChallengeIsIgnored(t *testing.T) {
+	for _, challenge := range []string{`Basic realm="x"`, `Bearer realm="THIEF/token",service="x"`} {
+		f, th := newFake(t), newThief(t, false)
+		f.publish(t, "1", imageOf(t, "", map[string]string{"a": "1"}))
+		f.on("GET", "/blobs/", redirectTo(th.URL, http.StatusFound))
+		f.guarded()
+		th.answer = func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("WWW-Authenticate", strings.ReplaceAll(challenge, "THIEF", th.URL))
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+		_, err := pullError1(t, f.host+"/x:1", PullOptions{}, withPassword)
+		if strings.Contains(err.Error(), "storage-secret") {
+			t.Errorf("error tells the secret in the URL: %v", err)
+		}
+		th.stole(t)
+	}
+}
+
+// trusting makes a client that checks certificates against those of the test
+// servers and takes no loopback address for safe.
+func trusting(t *testing.T, servers ...*httptest.Server) *Client {
+	t.Helper()
+	c, _ := newClient(t, withPassword)
+	conf := &tls.Config{RootCAs: servers[0].Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}
+	g := &gate{hosts: c.hosts, strict: newTransport(conf, false), lax: newTransport(conf, false)}
+	c.plain.Transport = g
+	return c
+}
+
+func TestBearerRealmOfAnotherScheme(t *testing.T) {
+	f, th := newFakeTLS(t), newThief(t, false)
+	f.publish(t, "1", imageOf(t, "", map[string]string{"a": "1"}))
+	for _, realm := range []string{th.URL + "/token", "ftp://example.com/", "file:///etc/passwd", "//" + th.Listener.Addr().String()} {
+		f.hook = nil
+		f.guardedByToken(realm)
+		c := trusting(t, f.Server)
+		c.schemes[f.host] = "https"
+		if _, err := c.Pull(t.Context(), newStore(t), f.host+"/x:1", PullOptions{}); err == nil {
+			t.Errorf("realm %s: no error", realm)
+		}
+	}
+	th.stole(t)
+	if th.calls > 0 {
+		t.Errorf("the realm was asked")
+	}
+}
+
+func TestRedirectToPlainHTTP(t *testing.T) {
+	f, th := newFakeTLS(t), newThief(t, false)
+	f.publish(t, "1", imageOf(t, "", map[string]string{"a": "1"}))
+	f.on("GET", "/blobs/", redirectTo(th.URL, http.StatusFound))
+	f.guarded()
+	c := trusting(t, f.Server)
+	c.schemes[f.host] = "https"
+	if _, err := c.Pull(t.Context(), newStore(t), f.host+"/x:1", PullOptions{}); !errors.Is(err, ErrUnsafe) {
+		t.Errorf("got %v", err)
+	}
+	if th.calls > 0 {
+		t.Error("the redirect was followed")
+	}
+}
+
+func TestForeignLayerWithoutCredentials(t *testing.T) {
+	f, th, st := newFake(t), newThief(t, false), newStore(t)
+	im := imageOf(t, "", map[string]string{"a": "1"})
+	blob := im.blobs[0]
+	im.blobs = nil
+	im.manifest.Layers[0].MediaType = imagestore.MediaTypeDockerForeignLayer
+	im.manifest.Layers[0].URLs = []string{"ftp://example.com/x", "no url", th.URL + "/foreign"}
+	f.publish(t, "1", im)
+	f.guarded()
+	th.answer = func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/foreign" {
+			w.Write(blob)
+		}
+	}
+	c, _ := newClient(t, withPassword)
+	if _, err := c.Pull(t.Context(), st, f.host+"/x:1", PullOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if th.calls != 1 {
+		t.Errorf("%d requests at the foreign host", th.calls)
+	}
+	th.stole(t)
+}
+
+// Only the layer types that are made for it may name other hosts.
+func TestURLsOfOrdinaryLayerAreIgnored(t *testing.T) {
+	f, th := newFake(t), newThief(t, false)
+	im := imageOf(t, "", map[string]string{"a": "1"})
+	im.blobs = nil
+	im.manifest.Layers[0].URLs = []string{th.URL}
+	f.publish(t, "1", im)
+	if _, err := pullError1(t, f.host+"/x:1", PullOptions{}); err == nil || th.calls > 0 {
+		t.Errorf("%v, %d requests", err, th.calls)
+	}
+}
+
+func TestTagListLeadsElsewhere(t *testing.T) {
+	f, th := newFake(t), newThief(t, false)
+	f.on("GET", "/tags/list", func(w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("Link", "<"+th.URL+"/v2/x/tags/list>; rel=next")
+		w.Write([]byte(`{"tags":["1"]}`))
+		return true
+	})
+	f.guarded()
+	_, err := pullError1(t, f.host+"/x", PullOptions{AllTags: true}, withPassword)
+	if !errors.Is(err, ErrUnsafe) || th.calls > 0 {
+		t.Errorf("%v, %d requests", err, th.calls)
+	}
+}
+
+// Uploads stay where they began, whatever Location and redirects say.
+func TestUploadLeadsElsewhere(t *testing.T) {
+	cases := map[string]func(f *fakeRegistry, th *thief){
+		"location": func(f *fakeRegistry, th *thief) {
+			f.on("POST", "", func(w http.ResponseWriter, _ *http.Request) bool {
+				w.Header().Set("Location", th.URL+"/upload")
+				w.WriteHeader(http.StatusAccepted)
+				return true
+			})
+		},
+		"second location": func(f *fakeRegistry, th *thief) {
+			f.on("PATCH", "", func(w http.ResponseWriter, r *http.Request) bool {
+				io.Copy(io.Discard, r.Body)
+				w.Header().Set("Location", th.URL+"/upload")
+				w.WriteHeader(http.StatusAccepted)
+				return true
+			})
+		},
+		"location with a user": func(f *fakeRegistry, _ *thief) {
+			f.on("POST", "", func(w http.ResponseWriter, _ *http.Request) bool {
+				w.Header().Set("Location", "http://a:b@"+f.host+"/upload")
+				w.WriteHeader(http.StatusAccepted)
+				return true
+			})
+		},
+		"redirected POST":  func(f *fakeRegistry, th *thief) { f.on("POST", "", redirectTo(th.URL, http.StatusTemporaryRedirect)) },
+		"redirected PATCH": func(f *fakeRegistry, th *thief) { f.on("PATCH", "", redirectTo(th.URL, http.StatusTemporaryRedirect)) },
+		"redirected PUT":   func(f *fakeRegistry, th *thief) { f.on("PUT", "/blobs/", redirectTo(th.URL, http.StatusFound)) },
+		"redirected manifest": func(f *fakeRegistry, th *thief) {
+			f.on("PUT", "/manifests/", redirectTo(th.URL, http.StatusPermanentRedirect))
+		},
+	}
+	for name, set := range cases {
+		t.Run(name, func(t *testing.T) {
+			f, th, st := newFake(t), newThief(t, false), newStore(t)
+			th.answer = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusCreated) }
+			addLocal(t, st, f.host+"/x:1", map[string]string{"a": "1"})
+			set(f, th)
+			f.guarded()
+			c, _ := newClient(t, withPassword)
+			if _, err := c.Push(t.Context(), st, f.host+"/x:1", PushOptions{}); err == nil {
+				t.Error("push succeeded")
+			}
+			if th.calls > 0 {
+				t.Errorf("something was sent elsewhere:\n%s", th.got.String())
+			}
+			th.stole(t)
+		})
+	}
+}
+
+func TestPlainHTTPOnlyWhereAllowed(t *testing.T) {
+	for host, want := range map[string]bool{
+		"localhost": true, "localhost:5000": true, "127.0.0.1:5000": true, "127.9.9.9": true, "[::1]:5000": true,
+		"example.com": false, "example.com:5000": true, "other.example:5000": true, "other.example": true,
+		"localhost.example.com": false, "10.0.0.1:5000": false, "127.0.0.1.example.com": false,
+	} {
+		if got := (hostRules{"example.com:5000", "other.example"}).insecure(host); got != want {
+			t.Errorf("%s: %v", host, got)
+		}
+	}
+	c, _ := newClient(t)
+	for _, u := range []string{"http://example.com/", "ftp://example.com/", "http://10.1.2.3/"} {
+		req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, u, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.plain.Do(req); !errors.Is(err, ErrUnsafe) {
+			t.Errorf("%s: %v", u, err)
+		}
+	}
+	if s := c.scheme(t.Context(), "example.com"); s != "https" {
+		t.Errorf("scheme is %s", s)
+	}
+}
