@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -374,6 +375,30 @@ func randomHeader(r *rand.Rand) *tar.Header {
 	return h
 }
 
+// repaired gives headers their right checksum, which a fuzzer would hardly
+// ever hit.
+func repaired(b []byte) []byte {
+	b = bytes.Clone(b)
+	for off := 0; off+512 <= len(b); {
+		block := b[off : off+512]
+		off += 512
+		if bytes.Equal(block, make([]byte, 512)) {
+			continue
+		}
+		copy(block[148:], "        ")
+		sum := 0
+		for _, c := range block {
+			sum += int(c)
+		}
+		copy(block[148:], fmt.Sprintf("%06o\x00 ", sum))
+		size, err := strconv.ParseUint(strings.Trim(string(block[124:136]), "\x00 "), 8, 20)
+		if strings.IndexByte("12345S", block[156]) < 0 && err == nil {
+			off += (int(size) + 511) &^ 511
+		}
+	}
+	return b
+}
+
 // FuzzScan: whatever the bytes, Scan gives an error or an index that holds
 // together and agrees with archive/tar.
 func FuzzScan(f *testing.F) {
@@ -384,6 +409,7 @@ func FuzzScan(f *testing.F) {
 		f.Add(s.tar)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
+		b = repaired(b)
 		lim := layer.Limits{Entries: 10_000, HeaderSize: 1 << 20}
 		x, err := layer.Scan(context.Background(), bytes.NewReader(b), lim)
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"path"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -165,3 +166,5 @@ func TestSparseBeyond4GiB(t *testing.T) {
 		t.Errorf("data size %d", v.DataSize())
 	}
 }
+
+func fsTime(sec, nsec int64) time.Time { return time.Unix(sec, nsec) }
