@@ -179,7 +179,7 @@ func (s *child) cleanup() {
 // needFuse skips where the kernel offers no FUSE.
 func needFuse(t testing.TB) {
 	t.Helper()
-	fd, err := openDevice()
+	fd, err := openDevice(devicePath)
 	if err != nil {
 		t.Skipf("needs a usable /dev/fuse: %v", err)
 	}

@@ -72,7 +72,7 @@ func Mount(o MountOptions) (*Device, error) {
 
 // mountDirect opens the device and mounts it by mount(2).
 func mountDirect(o *MountOptions) (int, error) {
-	fd, err := openDevice()
+	fd, err := openDevice(devicePath)
 	if err != nil {
 		return -1, err
 	}
@@ -83,8 +83,8 @@ func mountDirect(o *MountOptions) (int, error) {
 	return fd, nil
 }
 
-func openDevice() (int, error) {
-	fd, err := unix.Open(devicePath, unix.O_RDWR|unix.O_CLOEXEC, 0)
+func openDevice(path string) (int, error) {
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	switch {
 	case err == nil:
 		return fd, nil
@@ -92,7 +92,7 @@ func openDevice() (int, error) {
 		errors.Is(err, unix.EPERM): // EPERM: the device controller of a container
 		return -1, fmt.Errorf("%w: %w", ErrNoFuse, err)
 	}
-	return -1, fmt.Errorf("open %s: %w", devicePath, err)
+	return -1, fmt.Errorf("open %s: %w", path, err)
 }
 
 // mountError explains what mount(2) said.

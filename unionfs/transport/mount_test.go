@@ -324,6 +324,15 @@ func TestKernelOptions(t *testing.T) {
 	}
 }
 
+func TestNoDevice(t *testing.T) {
+	if _, err := openDevice(filepath.Join(t.TempDir(), "fuse")); !errors.Is(err, ErrNoFuse) || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("missing: %v", err)
+	}
+	if _, err := openDevice(t.TempDir()); err == nil || errors.Is(err, ErrNoFuse) {
+		t.Errorf("a folder: %v", err)
+	}
+}
+
 func TestMountErrors(t *testing.T) {
 	for err, want := range map[unix.Errno]error{
 		unix.EPERM: fs.ErrPermission, unix.ENODEV: ErrNoFuse, unix.EINVAL: unix.EINVAL,

@@ -15,9 +15,10 @@ const (
 )
 
 // InvalidateInode makes the kernel drop the attributes of a node, and of its
-// data what lies in the given range: length 0 means to the end, a negative
-// offset none of the data. It returns unix.ENOENT if the kernel does not know the node. It may
-// wait for requests on that node, so no lock that a handler needs may be held.
+// data what lies in the given range, in bytes: length 0 means to the end, a
+// negative offset none of the data. It returns unix.ENOENT if the kernel does
+// not know the node. It may wait for requests on that node, so no lock that a
+// handler needs may be held.
 func (d *Device) InvalidateInode(node uint64, offset, length int64) error {
 	body := binary.NativeEndian.AppendUint64(nil, node)
 	body = binary.NativeEndian.AppendUint64(body, uint64(offset))

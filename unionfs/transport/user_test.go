@@ -19,6 +19,9 @@ import (
 // nobody is the uid and gid as which root runs the tests for ordinary users.
 const nobody = 65534
 
+// noPrivilege is how the child says that it cannot set up its namespace.
+const noPrivilege = "cannot prepare the namespace"
+
 // inNamespace runs tests of this binary again, in a mount namespace of their
 // own that prepare sets up, as the user uid.
 func inNamespace(t *testing.T, uid int, run string) {
@@ -29,6 +32,9 @@ func inNamespace(t *testing.T, uid int, run string) {
 	cmd.Env = append(os.Environ(), roleEnv+"=namespace")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	out, err := cmd.CombinedOutput()
+	if strings.Contains(string(out), noPrivilege) || errors.Is(err, fs.ErrPermission) {
+		t.Skipf("needs a mount namespace and mknod: %v\n%s", err, out)
+	}
 	if err != nil || !strings.Contains(string(out), "--- PASS") {
 		t.Errorf("%s as %d: %v\n%s", run, uid, err, out)
 	}
@@ -44,7 +50,9 @@ func enterNamespace() error {
 	if err != nil {
 		return err
 	}
-	if err := prepare(dir, uid); err != nil {
+	if err := prepare(dir, uid); errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%s: %w", noPrivilege, err)
+	} else if err != nil {
 		return err
 	}
 	if uid != 0 {
