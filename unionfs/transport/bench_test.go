@@ -44,7 +44,7 @@ func statfs(t testing.TB, dir string) {
 func BenchmarkRead(b *testing.B) {
 	s := startServer(b, config{})
 	const size = 1 << 20
-	file, err := os.OpenFile(filepath.Join(s.dir, fmt.Sprint(size)), os.O_RDONLY|unix.O_DIRECT, 0)
+	file, err := os.OpenFile(filepath.Join(s.dir, fmt.Sprint(blankSize+size)), os.O_RDONLY|unix.O_DIRECT, 0)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -58,7 +58,7 @@ func enterNamespace() error {
 	if uid != 0 {
 		err = errors.Join(syscall.Setgroups(nil), syscall.Setgid(uid), syscall.Setuid(uid))
 	}
-	err = errors.Join(err, os.Setenv("TMPDIR", dir), os.Unsetenv(roleEnv), os.Chdir(dir))
+	err = errors.Join(err, os.Setenv("TMPDIR", dir), os.Setenv("GOCOVERDIR", dir), os.Unsetenv(roleEnv), os.Chdir(dir))
 	if err != nil {
 		return err
 	}
