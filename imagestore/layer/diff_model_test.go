@@ -326,7 +326,85 @@ func checkLayer(t testing.TB, up Upper, lowerDir string, want model) *Changes {
 	var flat bytes.Buffer
 	must(t, WriteMerged(context.Background(), up, lower, &flat))
 	compare(t, "export", apply(t, model{"/": nil}, flat.Bytes(), inOrder), want)
+	checkView(t, lower, layerTar, want)
 	return c
+}
+
+// checkView stacks the layer on the lower as a layer of its own and compares
+// the view of both with what should be there.
+func checkView(t testing.TB, lower merge.Lower, layerTar []byte, want model) {
+	t.Helper()
+	var base bytes.Buffer
+	must(t, WriteTree(context.Background(), lower, &base))
+	v := viewOf(t, base.Bytes(), layerTar)
+	got := captureLower(t, v)
+	if len(readTar(t, layerTar)) == 0 {
+		got["/"] = want["/"] // a time of the root alone is no change
+	}
+	compare(t, "view", got, want)
+}
+
+// viewOf opens the view of some layers, the lowest first.
+func viewOf(t testing.TB, tars ...[]byte) *View {
+	t.Helper()
+	var layers []*Index
+	var contents []io.ReaderAt
+	for _, b := range tars {
+		x, err := Scan(context.Background(), bytes.NewReader(b), Limits{})
+		must(t, err)
+		layers, contents = append(layers, x), append(contents, bytes.NewReader(b))
+	}
+	d, err := BuildView(layers)
+	must(t, err)
+	v, err := d.Open(contents)
+	must(t, err)
+	t.Cleanup(func() { must(t, v.Close()) })
+	return v
+}
+
+// captureLower reads a whole tree through the contract.
+func captureLower(t testing.TB, l merge.Lower) model {
+	t.Helper()
+	m, seen := make(model), make(map[merge.Ino]*item)
+	var add func(path string, ino merge.Ino)
+	add = func(p string, ino merge.Ino) {
+		it := seen[ino]
+		if it == nil {
+			it = lowerItem(t, l, ino)
+		}
+		m[p] = it
+		if it.mode&unix.S_IFMT != unix.S_IFDIR {
+			seen[ino] = it
+			return
+		}
+		must(t, l.ReadDir(ino, 0, func(e merge.Entry) bool { add(path.Join(p, e.Name), e.Ino); return true }))
+	}
+	add("/", merge.RootIno)
+	return m
+}
+
+func lowerItem(t testing.TB, l merge.Lower, ino merge.Ino) *item {
+	t.Helper()
+	var a merge.Attr
+	must(t, l.Attr(ino, &a))
+	w := &mergeWalk{sources: sources{lower: l}}
+	xattrs, err := w.lowerXattrs(ino)
+	must(t, err)
+	it := &item{
+		mode: a.Mode, uid: a.UID, gid: a.GID, rdev: a.Rdev,
+		mtime: fmt.Sprintf("%d.%09d", a.Sec, a.Nsec), xattrs: fmt.Sprintf("%q", xattrs),
+	}
+	if a.IsSymlink() {
+		it.target, err = l.Readlink(ino)
+		must(t, err)
+	}
+	if a.IsRegular() {
+		data := make([]byte, a.Size)
+		_, err := l.ReadAt(ino, data, 0)
+		must(t, err)
+		it.readData(t, bytes.NewReader(data))
+	}
+	return it
 }
 
 // docker returns the lines of docker diff.
