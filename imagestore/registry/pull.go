@@ -119,11 +119,11 @@ func (p *puller) all(ctx context.Context, names []reference.Named, trimmed bool)
 // one pulls what one reference stands for.
 func (p *puller) one(ctx context.Context, name reference.Named) (Pulled, error) {
 	tag := tagOrDigest(name)
-	p.c.step(tag, "Pulling from "+p.repo.path)
 	doc, err := p.repo.manifest(ctx, tag)
 	if err != nil {
 		return Pulled{}, err
 	}
+	p.c.step(tag, "Pulling from "+p.repo.path)
 	names, err := storeNames(name, doc.desc.Digest)
 	if err != nil {
 		return Pulled{}, err
