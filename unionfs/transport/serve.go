@@ -36,10 +36,13 @@ const (
 //	2        locked   4              9.0          82.0    50.8                70.5    75.0
 //	go-fuse's own loop, 2           11.9         109.0    48.6                75.4    45.9
 //
-// Which processors the kernel picks for client and server decides more (5 or
-// 20 µs for a statfs) than all of this, but a locked thread that must wait for
-// the scheduler of Go is a loss under load. Twice as many GOMAXPROCS as
-// processors gain: a handler that waits in a page fault keeps its slot.
+// Most of these differences are noise: whether the kernel runs client and
+// server on one processor (7 µs for a statfs, pinned so) or on two (20 and
+// more) decides more than the number of readers, and go-fuse's loop is no
+// slower at the same GOMAXPROCS. What stands out is that locked threads, which
+// must wait for the scheduler of Go, lose under load. Twice as many GOMAXPROCS
+// as processors seem to help; they also keep handlers that wait in a page
+// fault, which Go does not notice, from stopping all others.
 type ServeOptions struct {
 	Readers    int // usual number of readers, default 2
 	MaxReaders int // bound, with those started because all others are busy; default 64
