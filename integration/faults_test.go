@@ -220,12 +220,8 @@ func TestUmountDead(t *testing.T) {
 // one clear message, and a store as before.
 func TestDiskFull(t *testing.T) {
 	b := newBox(t)
-	needTool(t, "mkfs.ext4")
 	archive := bigArchive(t, b)
-	small := b.path("store")
-	must(t, os.Mkdir(small, 0o700))
-	shell(t, b.dir, "truncate -s 24M small.img && mkfs.ext4 -q small.img && mount -o loop small.img store && rm -rf store/lost+found")
-	t.Cleanup(func() { tool(t, "umount", small) })
+	b.onDisk("24M", "none")
 	b.run("import", "-q", smallTar(t, b), "example/small:1")
 	before := b.run("images", "--no-trunc")
 	for range 3 {
@@ -242,7 +238,7 @@ func TestDiskFull(t *testing.T) {
 		t.Error("the image that was there is gone")
 	}
 	var st unix.Statfs_t
-	must(t, unix.Statfs(small, &st))
+	must(t, unix.Statfs(b.store(), &st))
 	if free := int64(st.Bavail) * st.Bsize; free < 10<<20 {
 		t.Errorf("failed loads left garbage: only %d bytes free", free)
 	}

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"unio/integration/peers"
 )
 
@@ -199,6 +201,21 @@ func tool(t *testing.T, name string, args ...string) string {
 		t.Fatal(err)
 	}
 	return strings.TrimSpace(out)
+}
+
+// onDisk puts the box's store on an ext4 of its own, of the given size and
+// with the given features, until the end of the test.
+func (b *box) onDisk(size, features string) {
+	b.t.Helper()
+	needTool(b.t, "mkfs.ext4")
+	must(b.t, os.Mkdir(b.store(), 0o700))
+	shell(b.t, b.dir, "truncate -s "+size+" disk.img && mkfs.ext4 -q -O "+features+" disk.img && mount -o loop disk.img store && rmdir store/lost+found")
+	b.t.Cleanup(func() {
+		b.unmountAll()
+		if err := unix.Unmount(b.store(), 0); err != nil {
+			b.t.Errorf("unmount %s: %v", b.store(), err)
+		}
+	})
 }
 
 // shell runs a script on the host, which must succeed.

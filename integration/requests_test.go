@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -155,14 +156,9 @@ func TestColdWalkBudget(t *testing.T) {
 	b.run("import", "-q", b.path("many.tar"), "many:1")
 	mnt := b.mount("--read-only", "many:1")
 	cost := b.cost(mnt, func() {
-		entries, err := os.ReadDir(filepath.Join(mnt, "many"))
-		must(t, err)
-		for _, e := range entries {
-			_, err := e.Info()
-			must(t, err)
-		}
-		if len(entries) != 5000 {
-			t.Errorf("%d entries, want 5000", len(entries))
+		// find reads folders with glibc's buffer of 32 KiB; Go's is smaller.
+		if out := tool(t, "find", filepath.Join(mnt, "many"), "-type", "f", "-size", "0"); strings.Count(out, "\n") != 4999 {
+			t.Errorf("%d lines, want 5000", strings.Count(out, "\n")+1)
 		}
 	})
 	if budget := int64(5000/64 + 2); sum(cost) > budget {

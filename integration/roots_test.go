@@ -37,7 +37,7 @@ func unpack(t *testing.T, archive, dir string) {
 func pack(t *testing.T, dir, archive string) {
 	t.Helper()
 	tool(t, "tar", "--create", "--file", archive, "--directory", dir, "--numeric-owner", "--sort=name",
-		"--xattrs", "--xattrs-include=*", "--format=posix", ".")
+		"--sparse", "--xattrs", "--xattrs-include=*", "--format=posix", ".")
 }
 
 // busyboxRoot makes a small root filesystem that can run a shell, with files
