@@ -7,6 +7,7 @@ import (
 	"iter"
 	"runtime/debug"
 	"sort"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -39,7 +40,8 @@ func (e *Entry) isWhiteout() bool { return e.Whiteout == whiteout.File }
 // be used from several goroutines until it is closed.
 type Index struct {
 	file  *tableFile
-	unmap bool // the file is mapped
+	unmap bool        // the file is mapped
+	bad   atomic.Bool // a read of the mapping failed
 }
 
 // OpenIndex maps the index at path and checks all of it: checksums and every
@@ -98,26 +100,57 @@ func (x *Index) DataSize() uint64 { return x.file.content }
 
 // Entries yields all entries in path order, a folder before what is in it, a
 // whiteout before the entry of the same path. What it yields lies in the
-// mapping: clone what must live longer than the index.
+// mapping: clone what must live longer than the index. Should the mapping turn
+// unreadable it stops early and Err says so.
 func (x *Index) Entries() iter.Seq[Entry] {
 	return func(yield func(Entry) bool) {
 		for i := range x.Len() {
-			if !yield(x.entry(i)) {
+			e, err := x.entryAt(i)
+			if err != nil || !yield(e) {
 				return
 			}
 		}
 	}
 }
 
+// Err returns ErrBadIndex when Entries or Find could not read the mapping to
+// the end.
+func (x *Index) Err() error {
+	if x.bad.Load() {
+		return errDamaged
+	}
+	return nil
+}
+
+// entryAt is entry for a mapping that may fail.
+func (x *Index) entryAt(i int) (e Entry, err error) {
+	defer func() {
+		if err != nil {
+			x.bad.Store(true)
+		}
+	}()
+	defer catchFault(debug.SetPanicOnFault(true), &err)
+	return x.entry(i), nil
+}
+
 // Find returns the entry of a path, or false. A whiteout is found only when
 // the layer has nothing else at that path.
-func (x *Index) Find(path string) (Entry, bool) {
-	i := sort.Search(x.Len(), func(i int) bool { return merge.ComparePaths(x.record(i).path, path) > 0 })
-	if i == 0 {
+func (x *Index) Find(path string) (e Entry, ok bool) {
+	i, err := x.search(path)
+	if err != nil {
+		x.bad.Store(true)
+	}
+	if i == 0 || err != nil {
 		return Entry{}, false
 	}
-	e := x.entry(i - 1)
-	return e, e.Path == path
+	e, err = x.entryAt(i - 1)
+	return e, err == nil && e.Path == path
+}
+
+// search returns how many entries have the path or one before it.
+func (x *Index) search(path string) (n int, err error) {
+	defer catchFault(debug.SetPanicOnFault(true), &err)
+	return sort.Search(x.Len(), func(i int) bool { return merge.ComparePaths(x.record(i).path, path) > 0 }), nil
 }
 
 // record is an index record with its strings.

@@ -58,11 +58,8 @@ func newView(f *tableFile, contents []io.ReaderAt) (*View, error) {
 	}
 	v := &View{file: f, contents: contents}
 	root, err := v.node(merge.RootIno)
-	if err != nil {
-		return nil, err
-	}
-	if !root.is(unix.S_IFDIR) {
-		return nil, badIndex("the root is not a folder")
+	if err != nil || !root.is(unix.S_IFDIR) {
+		return nil, badIndex("no root folder")
 	}
 	return v, nil
 }

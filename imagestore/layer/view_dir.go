@@ -114,11 +114,12 @@ func (v *View) appendLink(links []merge.Link, dirent uint64, ino merge.Ino) ([]m
 }
 
 // verifyFolder checks that the names in a folder are valid, sorted, and agree
-// with their nodes.
+// with their nodes, and that each subfolder has this one name.
 func (v *View) verifyFolder(dir merge.Ino, r tableRange) error {
 	prev := ""
 	for i := range r.count {
-		d, name, err := v.dirent(uint64(r.first) + uint64(i))
+		number := uint64(r.first) + uint64(i)
+		d, name, err := v.dirent(number)
 		if err != nil {
 			return err
 		}
@@ -128,6 +129,10 @@ func (v *View) verifyFolder(dir merge.Ino, r tableRange) error {
 		}
 		if name <= prev || !validName(name) || d.dir() != dir || !child.is(d.typ()) {
 			return badIndex("name %q in folder %d", name, dir)
+		}
+		// Folders are numbered after the one that they are in.
+		if child.is(unix.S_IFDIR) && (uint64(child.name()) != number || d.ino() <= dir) {
+			return badIndex("folder %q in folder %d", name, dir)
 		}
 		prev = name
 	}
