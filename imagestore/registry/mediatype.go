@@ -66,11 +66,6 @@ func isForeign(mediaType string) bool {
 	return strings.HasPrefix(mediaType, foreign) || strings.HasPrefix(mediaType, nonDistributable)
 }
 
-// isPlainTar reports whether layers of a media type are not compressed.
-func isPlainTar(mediaType string) bool {
-	return strings.HasSuffix(mediaType, ".tar")
-}
-
 // dockerType is docker's name for a layer's media type; ok is false if docker
 // has none, as for zstd, which docker's schema 2 readers do not know.
 func dockerType(mediaType string) (string, bool) {
