@@ -146,7 +146,7 @@ func (b *indexBuilder) build(tarSize int64) (*Index, error) {
 // first and the rest stays in the order of the tar.
 func (b *indexBuilder) sort() {
 	compare := func(x, y indexRecord) int {
-		if c := comparePathBytes(b.pathBytes(&x), b.pathBytes(&y)); c != 0 {
+		if c := merge.ComparePaths(b.pathBytes(&x), b.pathBytes(&y)); c != 0 {
 			return c
 		}
 		return int(y.flags&flagWhiteout) - int(x.flags&flagWhiteout)
@@ -295,8 +295,6 @@ func getExtent(b []byte) (x Extent, layer uint32) {
 	x.Off, x.Len, x.At = int64(le.Uint64(b)), int64(le.Uint64(b[8:])), int64(le.Uint64(b[16:]))
 	return x, le.Uint32(b[24:])
 }
-
-func comparePathBytes(a, b []byte) int { return merge.ComparePaths(string(a), string(b)) }
 
 // badIndex is ErrBadIndex with a message.
 func badIndex(format string, args ...any) error {

@@ -55,8 +55,10 @@ type scanner struct {
 	localSize     int64  // bytes of extended headers of the next entry
 	longName      string // of the next entry, by GNU's headers
 	longLink      string
-	at            int64  // offset of the header being read
-	name          string // of the entry being read, for errors
+	head          headerBlock
+	one           [1]Extent // of a plain file, to be copied by add
+	at            int64     // offset of the header being read
+	name          string    // of the entry being read, for errors
 }
 
 // wrap says where an error happened. What is no other known kind is a bad tar.
@@ -89,8 +91,8 @@ func (s *scanner) next() error {
 	if isZero(block) {
 		return s.trailer()
 	}
-	h, err := parseHeader(block)
-	if err != nil {
+	h := &s.head
+	if err := h.parse(block); err != nil {
 		return err
 	}
 	s.name = h.name
@@ -315,7 +317,8 @@ func (s *scanner) setData(e *Entry, h *headerBlock, sparse *sparseFile) (err err
 		return nil
 	}
 	e.Attr.Size = uint64(h.size)
-	e.Extents = []Extent{{Len: h.size, At: s.in.pos}}
+	s.one[0] = Extent{Len: h.size, At: s.in.pos}
+	e.Extents = s.one[:]
 	return nil
 }
 

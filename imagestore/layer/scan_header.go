@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"strconv"
+	"strings"
 )
 
 // Types of tar entries (POSIX pax, "ustar Interchange Format"; GNU tar,
@@ -67,10 +67,13 @@ const (
 	offPrefix, lenPrefix     = 345, 155
 	lenStarPrefix            = 131
 	offStarTrailer           = 508
+	offGNUAtime              = 345
+	offGNUCtime              = 357
+	lenGNUTime               = 12
 )
 
-// headerBlock is what a header block says, and, in the end, what extended headers
-// say instead.
+// headerBlock is what a header block says, and, in the end, what extended
+// headers say instead.
 type headerBlock struct {
 	name, link     string
 	mode, uid, gid int64
@@ -83,12 +86,12 @@ type headerBlock struct {
 	block          [tarBlockSize]byte
 }
 
-// parseHeader reads a header block.
-func parseHeader(block []byte) (*headerBlock, error) {
+// parse reads a header block into h, which may hold another one.
+func (h *headerBlock) parse(block []byte) error {
 	if !checksumOK(block) {
-		return nil, errChecksum
+		return errChecksum
 	}
-	h := &headerBlock{typ: block[offType], format: formatOf(block)}
+	*h = headerBlock{typ: block[offType], format: formatOf(block)}
 	copy(h.block[:], block)
 	h.name = cstring(block[offName : offName+lenName])
 	h.link = cstring(block[offLink : offLink+lenLink])
@@ -105,7 +108,7 @@ func parseHeader(block []byte) (*headerBlock, error) {
 	if prefix := h.prefix(block); prefix != "" {
 		h.name = prefix + "/" + h.name
 	}
-	return h, p.err
+	return p.err
 }
 
 // prefix is what stands before the name in formats that split long names.
@@ -115,8 +118,28 @@ func (h *headerBlock) prefix(block []byte) string {
 		return cstring(block[offPrefix : offPrefix+lenPrefix])
 	case formatStar:
 		return cstring(block[offPrefix : offPrefix+lenStarPrefix])
+	case formatGNU:
+		return buggyPrefix(block)
 	}
 	return ""
+}
+
+// buggyPrefix is the prefix that Go's writer before 1.8 put into some GNU
+// headers, where that format has access and change time instead; old images
+// hold such headers (golang.org/issue/12594). Only what cannot be times is
+// taken for one.
+func buggyPrefix(block []byte) string {
+	p := numberParser{block: block}
+	for _, off := range []int{offGNUAtime, offGNUCtime} {
+		if block[off] != 0 {
+			p.number(off, lenGNUTime)
+		}
+	}
+	prefix := cstring(block[offPrefix : offPrefix+lenPrefix])
+	if p.err == nil || strings.ContainsFunc(prefix, func(r rune) bool { return r >= 0x80 }) {
+		return ""
+	}
+	return prefix
 }
 
 // formatOf tells the dialect by the magic number.
@@ -204,16 +227,19 @@ func (p *numberParser) base256(b []byte) int64 {
 }
 
 // octal reads a number with spaces or NULs around it; an empty field is 0.
-func (p *numberParser) octal(b []byte) int64 {
-	b = bytes.Trim(b, " \x00")
-	if len(b) == 0 {
-		return 0
+func (p *numberParser) octal(b []byte) (n int64) {
+	digits := bytes.Trim(b, " \x00")
+	for _, c := range digits {
+		if c == 0 {
+			break
+		}
+		if c < '0' || c > '7' || n>>60 != 0 {
+			p.fail(b)
+			return 0
+		}
+		n = n<<3 | int64(c-'0')
 	}
-	x, err := strconv.ParseUint(cstring(b), 8, 63)
-	if err != nil {
-		p.fail(b)
-	}
-	return int64(x)
+	return n
 }
 
 func (p *numberParser) fail(b []byte) {

@@ -104,6 +104,8 @@ func TestScanFormats(t *testing.T) {
 		{"v7 hard link", archive(rawHeader{name: "f"}.block(), rawHeader{name: "g", link: "./f", typ: '1'}.block()), layer.Entry{Path: "g", Link: "f", Hardlink: true}},
 		{"ustar prefix", archive(rawHeader{name: "f", prefix: "a/b", magic: ustar, typ: '0'}.block()), layer.Entry{Path: "a/b/f", Attr: attr(unix.S_IFREG, 0, 0, 0)}},
 		{"star prefix ends earlier", archive(rawHeader{name: "f", magic: ustar, typ: '0', tail: "a/b" + strings.Repeat("\x00", 160) + "tar\x00"}.block()), layer.Entry{Path: "a/b/f", Attr: attr(unix.S_IFREG, 0, 0, 0)}},
+		{"GNU times are no prefix", archive(rawHeader{name: "f", magic: gnu, typ: '0', tail: "00000000017\x0000000000017\x00"}.block()), layer.Entry{Path: "f", Attr: attr(unix.S_IFREG, 0, 0, 0)}},
+		{"GNU with the prefix of an old Go", archive(rawHeader{name: "f", magic: gnu, typ: '0', tail: "a/b"}.block()), layer.Entry{Path: "a/b/f", Attr: attr(unix.S_IFREG, 0, 0, 0)}},
 		{"contiguous file", archive(rawHeader{name: "f", typ: '7', magic: ustar}.with("abc")), layer.Entry{Path: "f", Attr: attr(unix.S_IFREG, 0, 3, 0)}},
 		{"GNU long name", archive(rawHeader{typ: 'L', magic: gnu}.with(long+"\x00"), file.block()), layer.Entry{Path: long, Attr: attr(unix.S_IFREG|0o644, 0, 0, 0)}},
 		{"GNU long link", archive(rawHeader{typ: 'K', magic: gnu}.with("/"+long+"\x00"), rawHeader{name: "f", typ: '2', magic: gnu}.block()), layer.Entry{Path: "f", Link: "/" + long, Attr: attr(unix.S_IFLNK, 0, 242, 0)}},

@@ -182,7 +182,7 @@ func (a *application) sort() {
 
 // ComparePaths orders paths by their components, so that a folder comes
 // before what is in it and everything below a folder lies together.
-func ComparePaths(a, b string) int {
+func ComparePaths[P string | []byte](a, b P) int {
 	n := min(len(a), len(b))
 	for i := range n {
 		if a[i] == b[i] {

@@ -314,7 +314,7 @@ func TestComparePaths(t *testing.T) {
 	want := []string{"", "a", "a/b", "a/b/c", "a-b", "a-b/c", "a.b", "ab", "b"}
 	got := slices.Clone(want)
 	slices.Reverse(got)
-	slices.SortFunc(got, ComparePaths)
+	slices.SortFunc(got, ComparePaths[string])
 	if !slices.Equal(got, want) {
 		t.Errorf("order %q", got)
 	}
