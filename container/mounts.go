@@ -2,6 +2,7 @@ package container
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -119,12 +120,20 @@ func (s *Store) readNote(id string) (*Mount, error) {
 	return m, nil
 }
 
-// note records a mount.
+// note records a mount. A reboot ends the mount, so nothing is flushed to disk.
 func (s *Store) note(m *Mount) error {
 	if err := os.MkdirAll(s.mountsDir(), 0o700); err != nil {
 		return err
 	}
-	return writeJSON(s.notePath(m.ID), m)
+	data, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	path := s.notePath(m.ID)
+	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
 }
 
 // forget removes the note of a mount that is gone, and the folders that were
