@@ -198,7 +198,9 @@ func ownImage(t *testing.T, b *box) {
 		rm usr/share/data && mkdir usr/share/data && echo in >usr/share/data/in
 		ln etc/passwd etc/passwd.link; ln -s /nowhere dangling; mkfifo fifo; mknod dev/zero c 1 5
 		rm -r tmp; echo file >tmp; chown 3:4 etc; chmod 0711 etc
-		setfattr -n user.note -v hi etc/group; rm bin/vi; mkdir -p x/y/z; echo deep >x/y/z/deep`)
+		setfattr -n user.note -v hi etc/group
+		touch -d '2001-02-03 04:05:06.7 UTC' etc/group # docker and podman know no time before 1970
+		rm bin/vi; mkdir -p x/y/z; echo deep >x/y/z/deep`)
 	b.run("commit", "-q", "-m", "second layer", "-c", "CMD [\"/bin/sh\"]", "-c", "ENV A=b", "own", "example/own:1.0")
 	b.run("umount", mnt)
 }

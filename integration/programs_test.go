@@ -20,9 +20,25 @@ var programs = []struct{ name, script string }{
 		dpkg -s hello | grep -q '^Status: install ok installed'`},
 	{"gcc", `
 		cd /root
-		printf '#include <stdio.h>\nint main(void) { puts("compiled here"); return 0; }\n' >a.c
+		cat >a.c <<-'END'
+			#include <fcntl.h>
+			#include <stdio.h>
+			#include <string.h>
+			#include <sys/mman.h>
+			#include <unistd.h>
+			int main(void) {
+				int fd = open("mapped", O_RDWR | O_CREAT, 0644);
+				if (fd < 0 || ftruncate(fd, 100000)) return 1;
+				char *map = mmap(0, 100000, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), text[6] = "";
+				if (map == MAP_FAILED) return 2;
+				memcpy(map + 50000, "hello", 5);
+				if (pread(fd, text, 5, 50000) != 5 || strcmp(text, "hello") || msync(map, 100000, MS_SYNC)) return 3;
+				return puts("compiled here") < 0;
+			}
+		END
 		gcc -O2 -o a.out a.c
-		[ "$(./a.out)" = "compiled here" ]`},
+		[ "$(./a.out)" = "compiled here" ]
+		[ "$(dd if=mapped bs=1 skip=50000 count=5 status=none)" = hello ]`},
 	{"git", `
 		cd /root
 		export HOME=/root GIT_CONFIG_NOSYSTEM=1
@@ -53,14 +69,13 @@ var programs = []struct{ name, script string }{
 	{"python3", `
 		cd /root
 		python3 -c '
-import os, mmap
-with open("mapped", "wb+") as f:
+import os
+with open("made", "wb+") as f:
     f.truncate(100000)
-    m = mmap.mmap(f.fileno(), 0)
-    m[5:10] = b"hello"
-    m.flush()
-assert open("mapped", "rb").read(20)[5:10] == b"hello"
-os.rename("mapped", "renamed")
+    f.seek(5)
+    f.write(b"hello")
+assert open("made", "rb").read(20)[5:10] == b"hello"
+os.rename("made", "renamed")
 os.link("renamed", "linked")
 os.symlink("renamed", "pointer")
 assert os.stat("linked").st_nlink == 2

@@ -44,7 +44,7 @@ func addRareThings(t *testing.T, root string) {
 		touch -d '2150-01-01 00:00:00.999999999 UTC' new
 		echo one >a && ln a b && ln a c
 		ln -s ../../../etc/passwd escape
-		truncate -s 5G sparse; printf tail | dd of=sparse bs=1 seek=5368709116 conv=notrunc status=none
+		truncate -s 4100M sparse; printf tail | dd of=sparse bs=1 seek=4299161596 conv=notrunc status=none
 		setfattr -n user.text -v 'some text' a
 		setfattr -n user.empty a
 		setfattr -n user.binary -v 0x00ff0a00 a
