@@ -50,7 +50,6 @@ type indexBuilder struct {
 	xattrs  []byte
 	extents []byte
 	interns map[string]heapRef // attribute names and values, which repeat
-	content uint64
 }
 
 func newIndexBuilder(lim Limits) *indexBuilder {

@@ -39,12 +39,6 @@ const (
 	formatGNU
 )
 
-// field is a stretch of a header block.
-type field struct{ off, len int }
-
-func (f field) of(block []byte) []byte { return block[f.off : f.off+f.len] }
-
-// Fields of a header block.
 var (
 	errChecksum = errors.New("checksum of the header")
 	errNumber   = errors.New("number in the header")
