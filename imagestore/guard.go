@@ -50,24 +50,29 @@ func (m *meter) complete() error {
 // guard bounds how large a tar may get, by the free space on disk and by the
 // length of the compressed stream that it comes from.
 func (s *Store) guard(r io.Reader, from *meter) io.Reader {
-	return &guardReader{r: r, root: s.root, from: from, next: guardStep}
+	return &guardReader{r: r, root: s.root, free: s.ratioFree, from: from, next: guardStep}
 }
 
 type guardReader struct {
 	r    io.Reader
 	root string
+	free int64 // bytes that any layer may have
 	from *meter
 	n    int64 // bytes of the tar so far
 	next int64 // where to look again
+	err  error // stays: readers may drop an error that comes with bytes
 }
 
 func (g *guardReader) Read(p []byte) (int, error) {
+	if g.err != nil {
+		return 0, g.err
+	}
 	n, err := g.r.Read(p)
 	g.n += int64(n)
 	if g.n >= g.next {
 		g.next += guardStep
-		if cerr := g.check(); cerr != nil {
-			return n, cerr
+		if g.err = g.check(); g.err != nil {
+			return n, g.err
 		}
 	}
 	return n, err
@@ -75,7 +80,7 @@ func (g *guardReader) Read(p []byte) (int, error) {
 
 func (g *guardReader) check() error {
 	// The meter may be ahead of what was decompressed, never behind.
-	if limit := ratioFree + ratioMax*g.from.n.Load(); g.n > limit {
+	if limit := g.free + ratioMax*g.from.n.Load(); g.n > limit {
 		return fmt.Errorf("%w: it expands to more than %d times its size", ErrLimit, ratioMax)
 	}
 	return g.checkDisk()

@@ -78,6 +78,8 @@ type Store struct {
 	log   *slog.Logger
 	blobs *blob.Store
 
+	ratioFree int64 // see guard.go; lower in tests
+
 	mu        sync.Mutex
 	manifests map[digest.Digest]*manifestInfo // parsed manifests; their content never changes
 }
@@ -88,7 +90,7 @@ func Open(root string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	s := &Store{root: root, opt: o, log: o.Log, manifests: map[digest.Digest]*manifestInfo{}}
+	s := &Store{root: root, opt: o, log: o.Log, ratioFree: ratioFree, manifests: map[digest.Digest]*manifestInfo{}}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

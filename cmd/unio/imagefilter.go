@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/distribution/reference"
+	"github.com/urfave/cli/v2"
 
 	"unio/imagestore"
 )
@@ -20,14 +21,17 @@ type filters map[string][]string
 const errFilterForm = "bad format of filter (expected name=value)"
 
 // parseFilters reads --filter arguments. Names other than those allowed are
-// refused; a malformed argument ends the program with 125, as a bad flag does.
-func parseFilters(args []string, allowed ...string) (filters, error) {
+// refused; a malformed argument is a bad flag.
+func parseFilters(c *cli.Context, allowed ...string) (filters, error) {
 	f := filters{}
-	for _, arg := range args {
+	for _, arg := range c.StringSlice("filter") {
 		name, value, ok := strings.Cut(arg, "=")
 		name = strings.ToLower(strings.TrimSpace(name))
 		if !ok {
-			return nil, withCode(exitBadFlag, fmt.Errorf("invalid argument %q for %q flag: %s", arg, "-f, --filter", errFilterForm))
+			return nil, &usageError{
+				code: exitBadFlag, app: c.App, command: c.Command,
+				msg: fmt.Sprintf("invalid argument %q for %q flag: %s", arg, "-f, --filter", errFilterForm),
+			}
 		}
 		if !slices.Contains(allowed, name) {
 			return nil, fmt.Errorf("invalid filter '%s'", name)
@@ -45,8 +49,6 @@ type imageFilter struct {
 	before, since time.Time
 	until         time.Time
 }
-
-var imageFilterNames = []string{"dangling", "label", "before", "since", "reference", "until"}
 
 // newImageFilter understands the filters of docker's "images".
 func newImageFilter(ctx context.Context, st *imagestore.Store, f filters, now time.Time) (*imageFilter, error) {

@@ -34,7 +34,7 @@ func imagesCommand() *cli.Command {
 
 func images(c *cli.Context) error {
 	e := envOf(c)
-	given, err := parseFilters(c.StringSlice("filter"), imageFilterNames...)
+	given, err := parseFilters(c, "dangling", "label", "before", "since", "reference", "until")
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -66,7 +67,7 @@ func inspect(c *cli.Context) error {
 		kinds = []string{kind}
 		missing = "No such " + kind + ": %s"
 	default:
-		return fmt.Errorf("%q is not a valid value for --type", kind)
+		return fmt.Errorf("unknown type: %q: must be one of %q, %q", kind, kindContainer, kindImage)
 	}
 	return inspectAll(c, kinds, missing)
 }
@@ -115,15 +116,40 @@ func printInspected(w io.Writer, format string, tmpl *template.Template, found [
 		return writeJSON(w, found)
 	}
 	for _, v := range found {
-		var b bytes.Buffer
-		if err := tmpl.Execute(&b, v); err != nil {
-			return withCode(exitTemplate, fmt.Errorf("template parsing error: %w", err))
+		line, err := executeInspect(tmpl, v)
+		if err != nil {
+			return fmt.Errorf("template parsing error: %w", err)
 		}
-		if _, err := fmt.Fprintln(w, b.String()); err != nil {
+		if _, err := fmt.Fprintln(w, line); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// executeInspect runs a template on v, and if that has no such field, on its
+// JSON form: "{{.Id}}" works as well as "{{.ID}}".
+func executeInspect(tmpl *template.Template, v any) (string, error) {
+	var b bytes.Buffer
+	err := tmpl.Execute(&b, v)
+	if err == nil {
+		return b.String(), nil
+	}
+	doc, jerr := json.Marshal(v)
+	if jerr != nil {
+		return "", jerr
+	}
+	var raw any
+	dec := json.NewDecoder(bytes.NewReader(doc))
+	dec.UseNumber()
+	if jerr := dec.Decode(&raw); jerr != nil {
+		return "", jerr
+	}
+	b.Reset()
+	if tmpl.Option("missingkey=error").Execute(&b, raw) != nil {
+		return "", err
+	}
+	return b.String(), nil
 }
 
 // inspector finds objects by name.

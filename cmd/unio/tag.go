@@ -1,6 +1,9 @@
 package main
 
 import (
+	"fmt"
+
+	"github.com/distribution/reference"
 	"github.com/urfave/cli/v2"
 )
 
@@ -14,6 +17,12 @@ func tagCommand() *cli.Command {
 			st, err := envOf(c).store()
 			if err != nil {
 				return err
+			}
+			// Docker's client looks at both names before anything is done.
+			for _, name := range c.Args().Slice() {
+				if _, err := reference.ParseAnyReference(name); err != nil {
+					return fmt.Errorf("Error parsing reference: %q is not a valid repository/tag: %w", name, err)
+				}
 			}
 			return st.Tag(c.Context, c.Args().Get(0), c.Args().Get(1))
 		},

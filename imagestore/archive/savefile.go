@@ -43,13 +43,20 @@ func SaveFile(ctx context.Context, st *imagestore.Store, names []string, path st
 
 // checkOutput refuses what docker refuses, in its words.
 func checkOutput(path string) error {
-	dir := filepath.Dir(path)
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("invalid output path: directory %q does not exist", dir)
+	if _, err := os.Stat(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("invalid output path: %w", err)
 	}
 	fi, err := os.Stat(path)
-	if err == nil && !fi.Mode().IsRegular() {
-		return fmt.Errorf("invalid output path: %q must be a regular file", path)
+	if err != nil {
+		return nil // there is nothing yet
+	}
+	switch mode := fi.Mode(); {
+	case mode.IsDir():
+		return errors.New("cannot write to a directory")
+	case mode&fs.ModeCharDevice != 0:
+		return errors.New("cannot write to a character device file")
+	case !mode.IsRegular():
+		return fmt.Errorf("cannot write to %s: it is not a regular file", path)
 	}
 	return nil
 }
