@@ -274,6 +274,13 @@ func TestEntriesShowWhiteouts(t *testing.T) {
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("entries %q, want %q", got, want)
 	}
+	x2 := mustScan(t, tarOf(t, ".wh.e", "e/f=1", "g/.wh.h", "g/i/j"))
+	if e, ok := x2.Find("e"); !ok || !e.Implicit {
+		t.Errorf("Find of a parent that is only a whiteout: %+v, %v", e, ok)
+	}
+	if x2.Len() != 7 {
+		t.Errorf("%d entries", x2.Len())
+	}
 	if e, ok := x.Find("e"); !ok || !e.Opaque {
 		t.Errorf("Find(e) = %+v, %v", e, ok)
 	}

@@ -1,10 +1,11 @@
 package layer
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
+	"iter"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -104,11 +105,6 @@ func (b *indexBuilder) intern(s string) heapRef {
 	return r
 }
 
-func (b *indexBuilder) path(r *indexRecord) string {
-	return string(b.heap[r.path.off : r.path.off+r.path.len])
-}
-
-// pathBytes is path without a copy.
 func (b *indexBuilder) pathBytes(r *indexRecord) []byte {
 	return b.heap[r.path.off : r.path.off+r.path.len]
 }
@@ -186,38 +182,47 @@ func replaceRecord(old, last indexRecord) indexRecord {
 // addParents adds the folders that entries lie in but the tar does not hold.
 func (b *indexBuilder) addParents() error {
 	out := make([]indexRecord, 0, len(b.recs)+8)
-	prev := ""
+	var prev []byte
 	for i := range b.recs {
-		r := b.recs[i]
-		path := b.path(&r)
-		for _, parent := range missingParents(path, prev) {
-			out = append(out, b.implicit(parent))
+		path := b.pathBytes(&b.recs[i])
+		for n := range missingParents(path, prev) {
+			out = append(out, implicitRecord(heapRef{b.recs[i].path.off, uint32(n)}))
 		}
-		out = append(out, r)
-		prev = path
+		out = append(out, b.recs[i])
+		if len(out) > b.lim.Entries {
+			break // checkLimits has the words
+		}
+		if prev = path; b.recs[i].flags&flagWhiteout != 0 { // of that path there is nothing yet
+			prev = path[:max(0, bytes.LastIndexByte(path, '/'))]
+		}
 	}
 	b.recs = out
 	return b.checkLimits()
 }
 
-// missingParents returns the folders above path that are neither prev nor
-// above it, the topmost first. In path order prev is the entry before, so that
-// all its parents are there already; the root always is.
-func missingParents(path, prev string) (missing []string) {
-	for i := range len(path) {
-		if path[i] != '/' {
-			continue
+// missingParents yields the lengths of the paths of the folders above path
+// that are neither prev nor above it, the topmost first. In path order prev is
+// the entry before, so that all its parents are there already; the root
+// always is.
+func missingParents(path, prev []byte) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		same := 0
+		for same < min(len(path), len(prev)) && path[same] == prev[same] {
+			same++
 		}
-		dir := path[:i]
-		if prev != dir && !(len(prev) > i && prev[i] == '/' && strings.HasPrefix(prev, dir)) {
-			missing = append(missing, dir)
+		for i, c := range path {
+			known := i < same || i == same && i == len(prev)
+			if c == '/' && !known && !yield(i) {
+				return
+			}
 		}
 	}
-	return missing
 }
 
-func (b *indexBuilder) implicit(path string) indexRecord {
-	return indexRecord{path: b.text(path), flags: flagImplicit, attr: merge.Attr{Mode: unix.S_IFDIR | 0o755}}
+// implicitRecord is a folder that is not in the tar. Its path is the start of
+// that of an entry below it, so it takes no room of its own.
+func implicitRecord(path heapRef) indexRecord {
+	return indexRecord{path: path, flags: flagImplicit, attr: merge.Attr{Mode: unix.S_IFDIR | 0o755}}
 }
 
 // encodeRecords encodes the records and counts the bytes of content.
