@@ -65,6 +65,7 @@ type Changes struct {
 type changeNode struct {
 	name   string
 	kind   ChangeKind // 0: as it was
+	mute   bool       // in the layer only for the sake of another name of the file: not listed
 	attr   merge.Attr
 	xattrs []xattrPair // sorted by name
 	target string      // of a symbolic link
@@ -123,7 +124,8 @@ func Diff(ctx context.Context, up Upper, lower merge.Lower) (*Changes, error) {
 func (c *Changes) Empty() bool { return c.root.kind == 0 && len(c.root.kids) == 0 }
 
 // List returns the changes sorted by path, as `docker diff` prints them. The
-// root folder is never listed.
+// root folder is never listed, nor is what did not change itself and is in the
+// layer because another name of the same file did.
 func (c *Changes) List() []Change {
 	var list []Change
 	c.root.list("", &list)
@@ -133,6 +135,9 @@ func (c *Changes) List() []Change {
 
 func (n *changeNode) list(path string, list *[]Change) {
 	for _, k := range n.kids {
+		if k.mute {
+			continue
+		}
 		p := path + "/" + k.name
 		ch := Change{Kind: k.kind, Path: p}
 		if k.kind != Deleted {
@@ -270,6 +275,7 @@ func (n *changeNode) settle() {
 		k.settle()
 		if k.kind == 0 && len(k.kids) > 0 {
 			k.kind = Modified
+			k.mute = !slices.ContainsFunc(k.kids, func(c *changeNode) bool { return !c.mute })
 		}
 		return k.kind == 0
 	})

@@ -120,16 +120,17 @@ func (n *changeNode) groupLinks(groups map[linkID][]*changeNode) {
 	}
 }
 
-// markGroup makes all names of a file changes when one is, or when the lower
-// had different files there.
+// markGroup makes all names of a file changes when one is, muting those that
+// did not change themselves, and when the lower has different files there.
 func markGroup(names []*changeNode) {
-	changed := false
+	changed, split := false, false
 	for _, n := range names {
-		changed = changed || n.kind != 0 || n.base != names[0].base
+		changed = changed || n.kind != 0
+		split = split || n.base != names[0].base
 	}
 	for _, n := range names {
-		if changed && n.kind == 0 {
-			n.kind = Modified
+		if n.kind == 0 && (changed || split) {
+			n.kind, n.mute = Modified, changed
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strconv"
@@ -32,13 +31,22 @@ type upperEntry struct {
 	opaque   bool
 	metacopy bool
 	redirect string
-	origin   merge.Ino
+	origin   merge.Ino // 0: none, or none that makes sense
+	nlink    uint64    // names in the union, of a file in the link hub
+	owned    bool      // override_stat said who owns it
 }
 
-// upperReader reads entries of an upper folder.
+// upperReader reads entries of an upper folder. It believes bookkeeping that
+// makes no sense as little as package cow does, so that a layer holds what the
+// mount showed.
 type upperReader struct {
-	names whiteout.Xattrs
-	root  bool
+	names    whiteout.Xattrs
+	root     bool
+	uid, gid uint32 // ours: without privilege they stand for the root user
+}
+
+func newUpperReader(root bool) upperReader {
+	return upperReader{whiteout.XattrsFor(root), root, uint32(os.Geteuid()), uint32(os.Getegid())}
 }
 
 // hostXattrs belong to the host that a file lies on, not to the image: labels
@@ -61,10 +69,28 @@ func (r *upperReader) read(dirfd int, name string) (*upperEntry, error) {
 	if err := r.readXattrs(dirfd, name, e); err != nil {
 		return nil, err
 	}
+	if !r.root && !e.owned {
+		r.mapOwner(&e.attr)
+	}
 	if e.attr.IsSymlink() {
-		return e, r.readTarget(dirfd, name, e)
+		target, err := fsat.Readlink(dirfd, name)
+		if err != nil {
+			return nil, fmt.Errorf("read link: %w", err)
+		}
+		e.target, e.attr.Size = target, uint64(len(target))
 	}
 	return e, nil
+}
+
+// mapOwner makes what belongs to the user of a union without privilege the
+// root user's, as the mount shows it.
+func (r *upperReader) mapOwner(a *merge.Attr) {
+	if a.UID == r.uid {
+		a.UID = 0
+	}
+	if a.GID == r.gid {
+		a.GID = 0
+	}
 }
 
 func statAttr(st *unix.Stat_t) merge.Attr {
@@ -80,32 +106,6 @@ func statAttr(st *unix.Stat_t) merge.Attr {
 
 func isDevice(mode uint32) bool {
 	return mode&unix.S_IFMT == unix.S_IFCHR || mode&unix.S_IFMT == unix.S_IFBLK
-}
-
-// readTarget reads a symbolic link. One that override_stat says is a link is
-// a file that holds the target: unprivileged links can carry no attributes.
-func (r *upperReader) readTarget(dirfd int, name string, e *upperEntry) error {
-	target, err := fsat.Readlink(dirfd, name)
-	if err == unix.EINVAL {
-		target, err = readSmall(dirfd, name, unix.PathMax)
-	}
-	if err != nil {
-		return fmt.Errorf("read link: %w", err)
-	}
-	e.target = target
-	e.attr.Size = uint64(len(target))
-	return nil
-}
-
-func readSmall(dirfd int, name string, limit int64) (string, error) {
-	fd, err := fsat.Open(dirfd, name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return "", err
-	}
-	f := os.NewFile(uintptr(fd), name)
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, limit))
-	return string(b), err
 }
 
 // readXattrs sorts the attributes into what the user sees and what the
@@ -129,8 +129,8 @@ func (r *upperReader) readXattrs(dirfd int, name string, e *upperEntry) error {
 		}
 		if ok {
 			e.xattrs = append(e.xattrs, xattrPair{shown, string(value)})
-		} else if err := r.mark(e, s, string(value)); err != nil {
-			return fmt.Errorf("attribute %s: %w", s, err)
+		} else {
+			r.mark(e, s, string(value))
 		}
 	}
 	slices.SortFunc(e.xattrs, func(a, b xattrPair) int { return cmp.Compare(a.name, b.name) })
@@ -139,14 +139,14 @@ func (r *upperReader) readXattrs(dirfd int, name string, e *upperEntry) error {
 
 func (r *upperReader) isMark(stored string) bool {
 	switch stored {
-	case r.names.Opaque, r.names.Redirect, r.names.Metacopy, r.names.Whiteout, r.names.Origin:
+	case r.names.Opaque, r.names.Redirect, r.names.Metacopy, r.names.Whiteout, r.names.Origin, r.names.Nlink:
 		return true
 	}
 	return stored == whiteout.OverrideStat && !r.root
 }
 
 // mark takes over one attribute of the bookkeeping.
-func (r *upperReader) mark(e *upperEntry, stored, value string) (err error) {
+func (r *upperReader) mark(e *upperEntry, stored, value string) {
 	switch stored {
 	case r.names.Opaque: // the kernel writes "x" for a folder with xattr whiteouts, which hides nothing
 		e.opaque = e.attr.IsDir() && value == whiteout.OpaqueValue
@@ -157,74 +157,68 @@ func (r *upperReader) mark(e *upperEntry, stored, value string) (err error) {
 	case r.names.Whiteout:
 		e.whiteout = e.attr.IsRegular() && e.attr.Size == 0
 	case r.names.Origin:
-		e.origin, err = parseIno(value)
+		e.origin = parseIno(value)
+	case r.names.Nlink:
+		e.nlink, _ = strconv.ParseUint(value, 10, 32)
 	case whiteout.OverrideStat:
-		err = overrideStat(&e.attr, value)
+		e.owned = overrideStat(&e.attr, value)
 	}
-	return err
 }
 
-func parseIno(s string) (merge.Ino, error) {
-	n, err := strconv.ParseUint(s, 10, 64)
-	if err != nil || n == 0 {
-		return 0, fmt.Errorf("%q is no node number: %w", s, unix.EINVAL)
+// parseIno reads a node number, 0 if it is none.
+func parseIno(s string) merge.Ino {
+	n, err := strconv.ParseUint(s, 10, 62)
+	if err != nil {
+		return 0
 	}
-	return merge.Ino(n), nil
+	return merge.Ino(n)
 }
 
 // overrideStat applies "uid:gid:mode[:type]" to the attributes of the file
-// that stands in for the real one.
-func overrideStat(a *merge.Attr, value string) error {
-	f := strings.Split(value, ":")
-	if len(f) < 3 || len(f) > 4 {
-		return fmt.Errorf("%q: %w", value, unix.EINVAL)
+// that stands in for the real one. False: it is not of that form.
+func overrideStat(a *merge.Attr, value string) bool {
+	f := strings.SplitN(value, ":", 4)
+	if len(f) < 3 {
+		return false
 	}
 	uid, err1 := strconv.ParseUint(f[0], 10, 32)
 	gid, err2 := strconv.ParseUint(f[1], 10, 32)
 	mode, err3 := strconv.ParseUint(f[2], 8, 32)
-	if err := errors.Join(err1, err2, err3); err != nil {
-		return fmt.Errorf("%q: %w", value, err)
+	if errors.Join(err1, err2, err3) != nil {
+		return false
 	}
-	typ := a.Mode & unix.S_IFMT
+	typ, rdev := a.Mode&unix.S_IFMT, a.Rdev
 	if len(f) == 4 {
-		var err error
-		if typ, a.Rdev, err = overrideType(f[3]); err != nil {
-			return err
+		var ok bool
+		if typ, rdev, ok = overrideType(f[3], typ); !ok {
+			return false
 		}
 	}
-	a.UID, a.GID, a.Mode = uint32(uid), uint32(gid), typ|uint32(mode)&0o7777
-	return nil
+	a.UID, a.GID, a.Mode, a.Rdev = uint32(uid), uint32(gid), typ|uint32(mode)&0o7777, rdev
+	return true
 }
 
-func overrideType(s string) (typ uint32, rdev uint64, err error) {
-	switch s {
-	case "dir":
-		return unix.S_IFDIR, 0, nil
-	case "file":
-		return unix.S_IFREG, 0, nil
-	case "symlink":
-		return unix.S_IFLNK, 0, nil
+// overrideType reads the type of a file; own is the one of its inode.
+func overrideType(s string, own uint32) (typ uint32, rdev uint64, ok bool) {
+	kind, numbers, _ := strings.Cut(s, "-")
+	switch kind {
+	case "dir", "file", "symlink":
+		return own, 0, true // the inode says so itself
 	case "pipe":
-		return unix.S_IFIFO, 0, nil
+		return unix.S_IFIFO, 0, true
 	case "socket":
-		return unix.S_IFSOCK, 0, nil
+		return unix.S_IFSOCK, 0, true
+	case "char":
+		typ = unix.S_IFCHR
+	case "block":
+		typ = unix.S_IFBLK
+	default:
+		return 0, 0, false
 	}
-	if rest, ok := strings.CutPrefix(s, "block-"); ok {
-		rdev, err = overrideDevice(rest)
-		return unix.S_IFBLK, rdev, err
-	}
-	if rest, ok := strings.CutPrefix(s, "char-"); ok {
-		rdev, err = overrideDevice(rest)
-		return unix.S_IFCHR, rdev, err
-	}
-	return 0, 0, fmt.Errorf("file type %q: %w", s, unix.EINVAL)
-}
-
-func overrideDevice(s string) (uint64, error) {
-	maj, minor, _ := strings.Cut(s, "-")
-	m1, err1 := strconv.ParseUint(maj, 10, 32)
-	m2, err2 := strconv.ParseUint(minor, 10, 32)
-	return unix.Mkdev(uint32(m1), uint32(m2)), errors.Join(err1, err2)
+	major, minor, _ := strings.Cut(numbers, "-")
+	ma, err1 := strconv.ParseUint(major, 10, 32)
+	mi, err2 := strconv.ParseUint(minor, 10, 32)
+	return typ, unix.Mkdev(uint32(ma), uint32(mi)), errors.Join(err1, err2) == nil
 }
 
 // upperDir is a folder of the upper, opened when first needed, each component

@@ -14,7 +14,6 @@ import (
 
 	"unio/cow/fsat"
 	"unio/unionfs/merge"
-	"unio/whiteout"
 )
 
 // mergeWalk walks the tree that an upper and a lower make together.
@@ -48,7 +47,7 @@ type child struct {
 
 func newMergeWalk(up Upper, lower merge.Lower) (*mergeWalk, error) {
 	w := &mergeWalk{
-		reader: upperReader{whiteout.XattrsFor(up.Root), up.Root},
+		reader: newUpperReader(up.Root),
 		hub:    make(map[merge.Ino]*upperEntry), moved: make(map[merge.Ino]bool),
 	}
 	var err error
@@ -71,10 +70,6 @@ func (w *mergeWalk) readHub() error {
 		return err
 	}
 	for _, name := range names {
-		ino, err := parseIno(name)
-		if err != nil {
-			continue // nothing of ours
-		}
 		e, err := w.reader.read(w.hubDir.handle, name)
 		if errors.Is(err, unix.ENOENT) {
 			continue
@@ -82,9 +77,18 @@ func (w *mergeWalk) readHub() error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		w.hub[ino] = e
+		if w.inHub(name, e) {
+			w.hub[e.origin] = e
+		}
 	}
 	return nil
+}
+
+// inHub reports whether an entry of the hub stands for a lower node: one that
+// has no name left, or is not where its origin says, stands for nothing.
+func (w *mergeWalk) inHub(name string, e *upperEntry) bool {
+	var a merge.Attr
+	return e.nlink > 0 && e.origin != 0 && name == hubName(e.origin) && w.lower.Attr(e.origin, &a) == nil
 }
 
 // root returns the root of the merged tree, as a folder and as a node.
@@ -254,11 +258,15 @@ func (w *mergeWalk) lowerXattrs(ino merge.Ino) (list []xattrPair, err error) {
 // the data of a metadata-only file is; 0 if there is none. parent is the lower
 // folder that shows through where the entry is.
 func (w *mergeWalk) continues(parent merge.Ino, name string, e *upperEntry) (low merge.Ino, err error) {
-	switch {
-	case e.opaque:
+	if e.opaque {
 		return 0, nil
-	case e.origin != 0:
-		low = e.origin
+	}
+	// What names no node, or one of another type, says nothing: as if it
+	// were not there.
+	if low, err = w.sameType(e.origin, e); low != 0 || err != nil {
+		return low, err
+	}
+	switch {
 	case strings.HasPrefix(e.redirect, "/"):
 		low, err = w.lookupPath(e.redirect)
 	case e.redirect != "":
@@ -266,17 +274,26 @@ func (w *mergeWalk) continues(parent merge.Ino, name string, e *upperEntry) (low
 	default:
 		low, err = w.lookup(parent, name)
 	}
-	if err != nil || low == 0 {
+	if err != nil {
 		return 0, err
 	}
+	return w.sameType(low, e)
+}
+
+// sameType returns ino if it is a node of e's type, else 0.
+func (w *mergeWalk) sameType(ino merge.Ino, e *upperEntry) (merge.Ino, error) {
+	if ino == 0 {
+		return 0, nil
+	}
 	var a merge.Attr
-	if err := w.lower.Attr(low, &a); err != nil {
-		return 0, fmt.Errorf("origin %d: %w", low, err)
+	err := w.lower.Attr(ino, &a)
+	if errors.Is(err, merge.ErrStale) {
+		return 0, nil
 	}
-	if a.Mode&unix.S_IFMT != e.attr.Mode&unix.S_IFMT {
-		return 0, nil // of another type: it hides the lower one
+	if err != nil || a.Mode&unix.S_IFMT != e.attr.Mode&unix.S_IFMT {
+		return 0, err
 	}
-	return low, nil
+	return ino, nil
 }
 
 // lookup finds a name in a lower folder, 0 if it or the folder is not there.
