@@ -38,6 +38,8 @@ func TestLayerCases(t *testing.T) {
 		{"05 whiteout of dot dot", specs{"d/a=1"}, specs{"d/.wh..."}, "", layer.ErrBadTar},
 		{"05 entry below a whiteout", specs{"d/a=1"}, specs{".wh.d/x=1"}, "", layer.ErrBadTar},
 		{"05 names of aufs", specs{"d/a=1"}, specs{".wh..wh.aufs=x", ".wh..wh.plnk/", ".wh..wh.plnk/1.2=x", ".wh..wh.orph/", "b=2"}, "b=2, d/, d/a=1", nil},
+		{"05 hard links into the folder of aufs", nil, specs{"a => .wh..wh.plnk/1.2", "b => /.wh..wh.plnk/1.2", ".wh..wh.plnk/1.2=x", ".wh..wh.plnk/3.4=y"}, "a=x*2, b=x*2", nil},
+		{"05 hard link into the folder of aufs to nothing", nil, specs{"a => .wh..wh.plnk/1.2"}, "", merge.ErrLayer},
 		{"06 child over a file", specs{"p=1"}, specs{"p/c=2"}, "p/, p/c=2", nil},
 		{"06 grandchild over a file", specs{"p=1"}, specs{"p/c/d=2"}, "p/, p/c/, p/c/d=2", nil},
 		{"07 link out of the image", specs{"a=1"}, specs{"l -> ../../../etc/x", "m -> /etc/passwd"}, "a=1, l -> ../../../etc/x, m -> /etc/passwd", nil},

@@ -51,10 +51,11 @@ type indexBuilder struct {
 	xattrs  []byte
 	extents []byte
 	interns map[string]heapRef // attribute names and values, which repeat
+	aufs    map[string]indexRecord
 }
 
 func newIndexBuilder(lim Limits) *indexBuilder {
-	return &indexBuilder{lim: lim, interns: make(map[string]heapRef)}
+	return &indexBuilder{lim: lim, interns: make(map[string]heapRef), aufs: make(map[string]indexRecord)}
 }
 
 // add takes in an entry.
@@ -126,6 +127,7 @@ func flagIf(flag uint32, set bool) uint32 {
 func (b *indexBuilder) build(tarSize int64) (*Index, error) {
 	b.sort()
 	b.dedupe()
+	b.resolveAufsLinks()
 	if err := b.addParents(); err != nil {
 		return nil, err
 	}

@@ -248,8 +248,11 @@ func (s *scanner) describe(h *headerBlock, pax paxRecords) (*Entry, error) {
 		e.Whiteout = whiteout.Ignore
 		return e, err
 	}
-	if e.Whiteout, e.Path, err = classify(p); err != nil || e.Whiteout != whiteout.None {
+	if e.Whiteout, e.Path, err = classify(p); err != nil {
 		return e, err
+	}
+	if e.Whiteout != whiteout.None && !isAufsLink(e.Path, bits) {
+		return e, nil
 	}
 	if e.Attr, err = h.attr(bits); err != nil {
 		return nil, err
@@ -326,6 +329,9 @@ func (s *scanner) setData(e *Entry, h *headerBlock, sparse *sparseFile) (err err
 func (s *scanner) addEntry(e *Entry) error {
 	switch e.Whiteout {
 	case whiteout.Ignore:
+		if isAufsLink(e.Path, e.Attr.Mode) && !e.Hardlink {
+			return s.out.addAufsLink(e)
+		}
 		return nil
 	case whiteout.File:
 		return s.out.add(&Entry{Path: e.Path, Whiteout: whiteout.File})

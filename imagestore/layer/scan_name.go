@@ -47,7 +47,7 @@ func classify(p string) (kind whiteout.Kind, means string, err error) {
 		case err != nil:
 			return whiteout.None, "", err
 		case kind == whiteout.Ignore:
-			return whiteout.Ignore, "", nil
+			return whiteout.Ignore, p, nil
 		case kind != whiteout.None:
 			return whiteout.None, "", fmt.Errorf("%w: entry below whiteout %q", whiteout.ErrName, component)
 		}
