@@ -164,7 +164,7 @@ func findLayer(ctx context.Context, st *imagestore.Store, name string) (digest.D
 		}
 	}
 	if found == "" {
-		return "", fmt.Errorf("No such layer: %s", name) //nolint:staticcheck // docker's wording for what is missing
+		return "", fmt.Errorf("No such layer: %s", name)
 	}
 	return found, nil
 }

@@ -512,7 +512,8 @@ func TestFolderLinksStayInside(t *testing.T) {
 			folder = filepath.Join(dir, "f")
 		}
 		unpack(t, folder, []item{
-			{name: "c.json", link: target}, {name: "l.tar", text: s.tars[0]},
+			{name: "c.json", link: target},
+			{name: "l.tar", text: s.tars[0]},
 			{name: "manifest.json", text: `[{"Config":"c.json","RepoTags":["x:1"],"Layers":["l.tar"]}]`},
 		})
 		refuses(t, target, Source{Path: folder}, nil)

@@ -69,16 +69,13 @@ func open(ctx context.Context, st *imagestore.Store, src Source, o LoadOptions) 
 	if src.Path == "" {
 		return openReader(ctx, st, src.Reader, o)
 	}
-	fi, err := os.Stat(src.Path)
-	if err != nil {
-		return nil, err
-	}
-	if fi.IsDir() {
-		return openFolder(st, src.Path)
-	}
 	f, err := os.Open(src.Path)
 	if err != nil {
 		return nil, err
+	}
+	if fi, err := f.Stat(); err == nil && fi.IsDir() {
+		f.Close()
+		return openFolder(st, src.Path)
 	}
 	b, err := openReader(ctx, st, f, o)
 	if err != nil {
