@@ -165,8 +165,7 @@ func trusting(t *testing.T, servers ...*httptest.Server) *Client {
 	t.Helper()
 	c, _ := newClient(t, withPassword)
 	conf := &tls.Config{RootCAs: servers[0].Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}
-	g := &gate{hosts: c.hosts, strict: newTransport(conf, false), lax: newTransport(conf, false)}
-	c.plain.Transport = g
+	c.gate.strict, c.gate.lax = newTransport(conf, false), newTransport(conf, false)
 	return c
 }
 

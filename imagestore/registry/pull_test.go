@@ -429,3 +429,35 @@ func TestPullZstdAndPlainLayers(t *testing.T) {
 		t.Errorf("layer differs, %v", err)
 	}
 }
+
+// Several pulls of the same image into the same store at once.
+func TestPullAtOnce(t *testing.T) {
+	f, st := newFake(t), newStore(t)
+	im := imageOf(t, "", map[string]string{"a": noise(500_000)}, map[string]string{"b": "2"})
+	desc := f.publish(t, "1", im)
+	errs := make(chan error)
+	for range 6 {
+		other, err := imagestore.Open(st.Root(), imagestore.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, _ := newClient(t)
+		go func() {
+			_, err := c.Pull(context.Background(), other, f.host+"/x:1", PullOptions{})
+			errs <- err
+		}()
+	}
+	for range 6 {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	img, err := st.Lookup(t.Context(), f.host+"/x:1")
+	if err != nil || img.Manifest.Digest != desc.Digest {
+		t.Errorf("got %v, %v", img, err)
+	}
+	rep, err := st.Fsck(t.Context(), imagestore.FsckOptions{})
+	if err != nil || len(rep.Problems) > 0 {
+		t.Errorf("fsck: %v, %+v", err, rep)
+	}
+}

@@ -357,3 +357,36 @@ func (c *closing) Close() error { close(c.closed); return nil }
 type failing struct{ err error }
 
 func (f *failing) Read([]byte) (int, error) { return 0, f.err }
+
+// A store that dropped its compressed blobs still pushes: what the registry
+// has stays as it is, elsewhere the layers are compressed anew.
+func TestPushWithoutCompressedBlobs(t *testing.T) {
+	f, g, st := newFake(t), newFake(t), newStore(t)
+	im := imageOf(t, "", map[string]string{"a": noise(100_000)}, map[string]string{"b": "2"})
+	desc := f.publish(t, "1", im)
+	mustPull(t, st, f.host+"/x:1")
+	if err := st.Blobs().Remove(im.manifest.Layers[0].Digest); err != nil {
+		t.Fatal(err)
+	}
+	if err := st.Tag(t.Context(), f.host+"/x:1", f.host+"/x:2"); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := mustPush(t, st, f.host+"/x:2"); got.Digest != desc.Digest {
+		t.Errorf("pushed back as %s, want %s", got.Digest, desc.Digest)
+	}
+	if err := st.Tag(t.Context(), f.host+"/x:1", g.host+"/y:1"); err != nil {
+		t.Fatal(err)
+	}
+	got, _ := mustPush(t, st, g.host+"/y:1")
+	other := newStore(t)
+	mustPull(t, other, g.host+"/y:1")
+	img, err := other.Lookup(t.Context(), g.host+"/y:1")
+	if err != nil || img.ID != im.manifest.Config.Digest || img.Manifest.Digest != got.Digest {
+		t.Errorf("got %+v, %v", img, err)
+	}
+	// A pull brings the blob back.
+	mustPull(t, st, f.host+"/x:1")
+	if !st.HasBlob(im.manifest.Layers[0].Digest) {
+		t.Error("the blob is still missing after a pull")
+	}
+}

@@ -101,6 +101,7 @@ type Client struct {
 	o     Options
 	log   *slog.Logger
 	hosts hostRules
+	gate  *gate        // what every request goes through
 	plain *http.Client // never adds credentials: foreign layers, probes
 	auth  *auth.Client // adds them for the registry's own host only
 

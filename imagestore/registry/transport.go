@@ -90,7 +90,7 @@ func (g *gate) RoundTrip(req *http.Request) (*http.Response, error) {
 // newHTTPClient builds the client below the auth client: gate, then retries,
 // then the rules for redirects.
 func (c *Client) newHTTPClient() *http.Client {
-	g := &gate{hosts: c.hosts, strict: newTransport(c.o.TLS, false), lax: newTransport(c.o.TLS, true)}
+	c.gate = &gate{hosts: c.hosts, strict: newTransport(c.o.TLS, false), lax: newTransport(c.o.TLS, true)}
 	policy := &retry.GenericPolicy{
 		Retryable: retryable,
 		Backoff:   retry.ExponentialBackoff(c.o.RetryWait, 2, 0.1),
@@ -98,7 +98,7 @@ func (c *Client) newHTTPClient() *http.Client {
 		MaxWait:   maxRetryWait,
 		MaxRetry:  maxTries - 1,
 	}
-	again := &retry.Transport{Base: g, Policy: func() retry.Policy { return policy }}
+	again := &retry.Transport{Base: c.gate, Policy: func() retry.Policy { return policy }}
 	return &http.Client{Transport: again, CheckRedirect: c.checkRedirect}
 }
 
@@ -186,7 +186,7 @@ func (c *Client) probe(ctx context.Context, host string) string {
 		return "https"
 	}
 	once := &http.Client{
-		Transport:     c.plain.Transport.(*retry.Transport).Base,
+		Transport:     c.gate,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	resp, err := once.Do(req)

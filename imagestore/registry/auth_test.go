@@ -1,0 +1,81 @@
+package registry
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// Registries give tokens to those who have no account, too.
+func TestAnonymousToken(t *testing.T) {
+	f := newFake(t)
+	f.publish(t, "1", imageOf(t, "", map[string]string{"a": "1"}))
+	var asked []string
+	f.hook = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path == "/token" {
+			asked = append(asked, r.Header.Get("Authorization")+r.URL.RawQuery)
+			w.Write([]byte(`{"access_token":"` + goodToken + `"}`))
+			return true
+		}
+		if r.Header.Get("Authorization") == "Bearer "+goodToken {
+			return false
+		}
+		w.Header().Set("WWW-Authenticate", `Bearer realm="`+f.URL+`/token",service="s",scope="repository:x:pull"`)
+		w.WriteHeader(http.StatusUnauthorized)
+		return true
+	}
+	mustPull(t, newStore(t), f.host+"/x:1")
+	if len(asked) != 1 || asked[0] != "scope=repository%3Ax%3Apull&service=s" {
+		t.Errorf("token requests: %q", asked)
+	}
+}
+
+// Tokens live for minutes, a pull may take longer.
+func TestTokenExpires(t *testing.T) {
+	f := newFake(t)
+	var layers []map[string]string
+	for i := range 6 {
+		layers = append(layers, map[string]string{fmt.Sprint(i): "x"})
+	}
+	f.publish(t, "1", imageOf(t, "", layers...))
+	var issued, used atomic.Int32
+	f.hook = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path == "/token" {
+			used.Store(0)
+			fmt.Fprintf(w, `{"token":"t%d"}`, issued.Add(1))
+			return true
+		}
+		if r.Header.Get("Authorization") == fmt.Sprint("Bearer t", issued.Load()) && used.Add(1) <= 3 {
+			return false
+		}
+		w.Header().Set("WWW-Authenticate", `Bearer realm="`+f.URL+`/token",service="s"`)
+		w.WriteHeader(http.StatusUnauthorized)
+		return true
+	}
+	c, _ := newClient(t, func(o *Options) { o.Parallel = 1 })
+	if _, err := c.Pull(t.Context(), newStore(t), f.host+"/x:1", PullOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if n := issued.Load(); n < 2 {
+		t.Errorf("%d tokens issued", n)
+	}
+}
+
+func TestPullOverTLS(t *testing.T) {
+	f := newFakeTLS(t)
+	f.publish(t, "1", imageOf(t, "", map[string]string{"a": "1"}))
+	mustPull(t, newStore(t), f.host+"/x:1") // loopback: any certificate will do
+	c := trusting(t, f.Server)
+	if _, err := c.Pull(t.Context(), newStore(t), f.host+"/x:1", PullOptions{}); err != nil {
+		t.Errorf("with a certificate that is known: %v", err)
+	}
+	c, _ = newClient(t)
+	c.gate.lax = c.gate.strict // as for a host that is not loopback
+	c.schemes[f.host] = "https"
+	_, err := c.Pull(t.Context(), newStore(t), f.host+"/x:1", PullOptions{})
+	if err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("with a certificate that nobody knows: %v", err)
+	}
+}
