@@ -11,7 +11,8 @@ import (
 )
 
 // checkRecords checks that every record of an index is one that Scan could
-// have written, so that nothing behind it needs to doubt them again.
+// have written, so that nothing behind it needs to doubt them again: right
+// checksums say that the disk is sound, not that the writer was.
 func (x *Index) checkRecords() error {
 	if x.file.tar > math.MaxInt64 {
 		return badIndex("tar of %d bytes", x.file.tar)
@@ -33,7 +34,8 @@ func (x *Index) checkRecords() error {
 	return nil
 }
 
-// ordered reports whether b may follow a.
+// ordered reports whether b may follow a. Find and the merge rely on the
+// order, and on there being one entry and one whiteout of a path at most.
 func ordered(a, b *record) bool {
 	if c := merge.ComparePaths(a.path, b.path); c != 0 {
 		return c < 0
@@ -58,6 +60,7 @@ func (x *Index) checkRefs(i int) error {
 	return nil
 }
 
+// checkRecord checks the record itself, whose references are good.
 func (x *Index) checkRecord(r *record) error {
 	if err := checkPath(r.path); err != nil {
 		return err
@@ -79,6 +82,8 @@ func (x *Index) checkRecord(r *record) error {
 	return x.file.checkExtents(r.extents, r.attr.Size)
 }
 
+// knownType reports whether the mode is that of some kind of file. Hard links
+// and whiteouts have none.
 func knownType(mode uint32) bool {
 	switch mode & unix.S_IFMT {
 	case unix.S_IFREG, unix.S_IFDIR, unix.S_IFLNK, unix.S_IFCHR, unix.S_IFBLK, unix.S_IFIFO, unix.S_IFSOCK:

@@ -8,7 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mapFile maps a whole file for reading. The mapping is of the inode, so it
+// mapFile maps a whole file for reading. Its pages are the kernel's page cache,
+// shared by all servers of the image and given back under memory pressure. The mapping is of the inode, so it
 // stays good when the file is replaced or removed.
 func mapFile(path string) ([]byte, error) {
 	f, err := os.Open(path)

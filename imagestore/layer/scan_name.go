@@ -13,7 +13,9 @@ var errName = errors.New("bad name")
 
 // cleanPath brings a name of the tar to the form of an index: relative to the
 // root of the image, without ".", ".." or a slash at either end. What leads
-// above the root stays at the root. "" is the root.
+// above the root stays at the root. "" is the root. Nothing is looked up for
+// that, on the host least of all: "a/../b" is "b" whatever a may be, as it is
+// for container engines.
 func cleanPath(name string, lim Limits) (string, error) {
 	p := path.Clean("/" + name)[1:]
 	if len(p) > lim.Path {
@@ -41,6 +43,7 @@ func classify(p string) (kind whiteout.Kind, means string, err error) {
 		return whiteout.None, p, nil
 	}
 	dir, base := path.Split(p)
+	// Nothing can lie below a name that means something else.
 	dir = strings.TrimSuffix(dir, "/")
 	for component := range strings.SplitSeq(dir, "/") {
 		switch kind, _, err := whiteout.Parse(component); {

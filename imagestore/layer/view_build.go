@@ -50,8 +50,7 @@ func BuildView(layers []*Index) (d *ViewData, err error) {
 // viewNode is a node of the view as it is built.
 type viewNode struct {
 	node   *merge.Node
-	nlink  uint32
-	parent uint32     // of the first name
+	nlink  uint32     // counted as names are added
 	name   uint32     // number of the dirent of the first name
 	list   tableRange // folder: dirents; file: extents
 	xattrs tableRange
@@ -74,7 +73,7 @@ type viewBuilder struct {
 
 func (b *viewBuilder) build(root *merge.Node) error {
 	b.more = make(map[uint32][]uint32)
-	b.addNode(root, 0, 0)
+	b.addNode(root, 0)
 	todo := []uint32{uint32(merge.RootIno)} // folders to be listed, the next one last
 	for len(todo) > 0 {
 		dir := todo[len(todo)-1]
@@ -107,12 +106,12 @@ func reverse(s []uint32) {
 }
 
 // addNode gives a node the next number.
-func (b *viewBuilder) addNode(n *merge.Node, parent, dirent uint32) uint32 {
+func (b *viewBuilder) addNode(n *merge.Node, dirent uint32) uint32 {
 	nlink := uint32(1)
 	if n.IsDir() {
 		nlink = 2
 	}
-	b.nodes = append(b.nodes, viewNode{node: n, nlink: nlink, parent: parent, name: dirent})
+	b.nodes = append(b.nodes, viewNode{node: n, nlink: nlink, name: dirent})
 	ino := uint32(len(b.nodes))
 	if !n.IsDir() {
 		b.number[n] = ino
@@ -120,14 +119,16 @@ func (b *viewBuilder) addNode(n *merge.Node, parent, dirent uint32) uint32 {
 	return ino
 }
 
-// addFolder adds the names in a folder, and returns todo with its subfolders.
+// addFolder numbers all that is in a folder before anything below it, so that
+// a listing with attributes reads neighbouring records. It returns todo with
+// the subfolders.
 func (b *viewBuilder) addFolder(dir uint32, todo []uint32) []uint32 {
 	node := b.nodes[dir-1].node
 	names := node.Names()
 	b.nodes[dir-1].list = tableRange{b.direntCount(), uint32(len(names))}
 	for _, name := range names {
 		child := node.Child(name)
-		ino := b.addName(dir, child)
+		ino := b.addName(child)
 		if child.IsDir() {
 			todo = append(todo, ino)
 			b.nodes[dir-1].nlink++
@@ -139,11 +140,12 @@ func (b *viewBuilder) addFolder(dir uint32, todo []uint32) []uint32 {
 
 func (b *viewBuilder) direntCount() uint32 { return uint32(len(b.dirents) / direntSize) }
 
-// addName counts the name that is about to be added, and returns its node.
-func (b *viewBuilder) addName(dir uint32, child *merge.Node) uint32 {
+// addName counts the name that is about to be added, and returns its node,
+// numbered now unless another name of it came before.
+func (b *viewBuilder) addName(child *merge.Node) uint32 {
 	ino, seen := b.number[child]
 	if !seen {
-		return b.addNode(child, dir, b.direntCount())
+		return b.addNode(child, b.direntCount())
 	}
 	b.nodes[ino-1].nlink++
 	b.more[ino] = append(b.more[ino], b.direntCount())

@@ -19,7 +19,8 @@ func (d direntRec) typ() uint32    { return uint32(binary.LittleEndian.Uint16(d[
 func (d direntRec) ino() merge.Ino { return merge.Ino(binary.LittleEndian.Uint32(d[8:])) }
 func (d direntRec) dir() merge.Ino { return merge.Ino(binary.LittleEndian.Uint32(d[12:])) }
 
-// dirent returns a name in a folder by its number in the table.
+// dirent returns a name in a folder by its number in the table. The numbers it
+// holds are checked here, so that what is handed out can be asked for.
 func (v *View) dirent(i uint64) (d direntRec, name string, err error) {
 	d = v.file.record(tabDirents, i)
 	if d == nil {
@@ -32,7 +33,8 @@ func (v *View) dirent(i uint64) (d direntRec, name string, err error) {
 	return d, name, nil
 }
 
-// Lookup finds name in folder dir by binary search.
+// Lookup finds name in folder dir by binary search. Names are strings that lie
+// in the mapping, so comparing them copies nothing.
 func (v *View) Lookup(dir merge.Ino, name string) (ino merge.Ino, err error) {
 	defer catchFault(debug.SetPanicOnFault(true), &err)
 	n, err := v.nodeOf(dir, unix.S_IFDIR, unix.ENOTDIR)
@@ -59,7 +61,8 @@ func (v *View) Lookup(dir merge.Ino, name string) (ino merge.Ino, err error) {
 }
 
 // ReadDir calls yield for each entry of folder dir behind cookie after, in
-// order of their bytes. The cookie of an entry is its position, from 1.
+// order of their bytes. The cookie of an entry is its position, from 1; as
+// nothing ever changes, going on from any cookie is right at any time.
 func (v *View) ReadDir(dir merge.Ino, after uint64, yield func(merge.Entry) bool) (err error) {
 	defer catchFault(debug.SetPanicOnFault(true), &err)
 	n, err := v.nodeOf(dir, unix.S_IFDIR, unix.ENOTDIR)

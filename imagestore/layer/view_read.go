@@ -11,7 +11,8 @@ import (
 	"unio/unionfs/merge"
 )
 
-// file returns the record of a regular file.
+// regular returns the record of a regular file, or the error of the system call
+// that would have been tried on another.
 func (v *View) regular(ino merge.Ino) (nodeRec, error) {
 	n, err := v.node(ino)
 	switch {
@@ -59,7 +60,9 @@ func (v *View) Segments(ino merge.Ino) (list []merge.Segment, err error) {
 	return list, nil
 }
 
-// ReadAt reads from a regular file; holes read as zeros.
+// ReadAt reads from a regular file; holes read as zeros. It reads the tar with
+// one call for each extent that it touches, which is one call for all but
+// sparse files.
 func (v *View) ReadAt(ino merge.Ino, p []byte, off int64) (n int, err error) {
 	defer catchFault(debug.SetPanicOnFault(true), &err)
 	node, err := v.regular(ino)
@@ -87,6 +90,7 @@ func (v *View) ReadAt(ino merge.Ino, p []byte, off int64) (n int, err error) {
 // searchExtent returns the number of the first extent that ends behind off.
 func (v *View) searchExtent(node nodeRec, off int64) (uint64, error) {
 	r := node.list()
+	// Extents are few, but an image may hold a sparse disk with many.
 	lo, hi := uint64(0), uint64(r.count)
 	for lo < hi {
 		mid := (lo + hi) / 2
@@ -133,7 +137,8 @@ func (v *View) readExtent(node nodeRec, i uint64, p []byte, off int64) (n int, e
 	return n + m, shortRead(layer, err)
 }
 
-// shortRead is the error of a tar that gave less than its index promises.
+// shortRead is the error of a tar that gave less than its index promises. It
+// must not pass for the end of the file, which a reader would take as good.
 func shortRead(layer uint32, err error) error {
 	if err == nil || err == io.EOF {
 		return fmt.Errorf("%w: tar of layer %d is too short", merge.ErrCorrupt, layer)
