@@ -131,11 +131,11 @@ func isMissing(err error) bool {
 }
 
 // fetchForeign tries the URLs of a foreign layer with the client that has no
-// credentials.
+// credentials. A remote registry cannot make it ask services of this machine.
 func (b *blobReader) fetchForeign(ctx context.Context, err error) error {
 	for _, s := range b.desc.URLs {
 		u, perr := url.Parse(s)
-		if perr != nil || u.Host == "" {
+		if perr != nil || u.Host == "" || isLoopback(u.Hostname()) && !isLoopback(b.repo.hostname()) {
 			err = fmt.Errorf("%w: foreign layer URL %q", ErrUnsafe, printable(s))
 			continue
 		}

@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/registry/remote/auth"
 
 	"unio/imagestore"
 )
@@ -325,5 +327,39 @@ func TestPlainHTTPOnlyWhereAllowed(t *testing.T) {
 	}
 	if s := c.scheme(t.Context(), "example.com"); s != "https" {
 		t.Errorf("scheme is %s", s)
+	}
+}
+
+// A manifest from elsewhere must not make us ask services of this machine.
+func TestForeignLayerAtThisMachine(t *testing.T) {
+	th := newThief(t, false)
+	c, _ := newClient(t)
+	r := &repository{c: c, host: "registry.example:443", scheme: "https"}
+	b := r.openBlob(t.Context(), ocispec.Descriptor{
+		MediaType: imagestore.MediaTypeDockerForeignLayer, URLs: []string{th.URL, "http://localhost:1/", "https://[::1]/"}, Size: 1,
+	})
+	if err := b.fetchForeign(t.Context(), nil); !errors.Is(err, ErrUnsafe) || th.calls > 0 {
+		t.Errorf("%v, %d requests", err, th.calls)
+	}
+	redirect := &http.Request{Method: http.MethodGet, URL: &url.URL{Scheme: "http", Host: "localhost:1"}}
+	from := &http.Request{Method: http.MethodGet, URL: &url.URL{Scheme: "https", Host: "registry.example"}}
+	if err := c.checkRedirect(redirect, []*http.Request{from}); !errors.Is(err, ErrUnsafe) {
+		t.Errorf("redirect: %v", err)
+	}
+}
+
+// Images without a registry in their name live at docker's own.
+func TestDockerHub(t *testing.T) {
+	c, _ := newClient(t)
+	name, err := parseReference("busybox", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, ctx := c.repository(t.Context(), name, "pull")
+	if u := r.url("manifests", "latest").String(); u != "https://registry-1.docker.io/v2/library/busybox/manifests/latest" {
+		t.Errorf("url is %s", u)
+	}
+	if s := auth.GetScopesForHost(ctx, "registry-1.docker.io"); len(s) != 1 || s[0] != "repository:library/busybox:pull" {
+		t.Errorf("scopes are %q", s)
 	}
 }

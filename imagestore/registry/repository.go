@@ -60,6 +60,11 @@ func (r *repository) url(kind, name string) *url.URL {
 	return &url.URL{Scheme: r.scheme, Host: r.host, Path: "/v2/" + r.path + "/" + kind + "/" + name}
 }
 
+// hostname is the registry's host without the port.
+func (r *repository) hostname() string {
+	return (&url.URL{Host: r.host}).Hostname()
+}
+
 // request makes a request without a body.
 func (r *repository) request(ctx context.Context, method string, u *url.URL) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
