@@ -31,7 +31,14 @@ step() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 
 # try shows a command the way a user would type it, then runs it.
 try() {
-	printf '$ %s\n' "$*" | sed -e "s#$scratch/##g"
+	local word line=
+	for word in "$@"; do
+		case $word in
+		*[!A-Za-z0-9_./:=@-]*) line+=" '$word'" ;;
+		*) line+=" $word" ;;
+		esac
+	done
+	printf '$%s\n' "${line//"$scratch/"/}"
 	"$@"
 }
 
