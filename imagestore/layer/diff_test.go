@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"unio/cow/fsat"
 	"unio/unionfs/merge"
 	"unio/whiteout"
 )
@@ -329,6 +330,30 @@ func TestOwnUser(t *testing.T) {
 		if r.mapOwner(&a); a.UID != c.wantUID || a.GID != c.wantGID {
 			t.Errorf("%d:%d shows as %d:%d", c.uid, c.gid, a.UID, a.GID)
 		}
+	}
+}
+
+// TestDeepTree has paths far longer than the system's calls take.
+func TestDeepTree(t *testing.T) {
+	needRoot(t)
+	const depth = 1200
+	upper := t.TempDir()
+	fd, err := fsat.OpenRoot(upper)
+	must(t, err)
+	want := ""
+	for range depth {
+		must(t, fsat.Mkdir(fd, "folder", 0o755))
+		sub, err := fsat.OpenDir(fd, "folder")
+		must(t, err)
+		must(t, fsat.Close(fd))
+		fd, want = sub, want+"folder/"
+	}
+	must(t, fsat.Mknod(fd, "file", unix.S_IFREG|0o644, 0))
+	must(t, fsat.Close(fd))
+	_, b := layerOf(t, Upper{Dir: upper, Root: true}, newHostLower(t, t.TempDir()))
+	names := tarNames(t, b)
+	if got := names[len(names)-1]; got != want+"file" {
+		t.Errorf("%d names, the last of %d bytes", len(names), len(got))
 	}
 }
 
