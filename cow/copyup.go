@@ -61,6 +61,9 @@ func (f *FS) lift(n *node, limit uint64, data bool) error {
 	if err := f.lower.Attr(n.lower, &a); err != nil {
 		return err
 	}
+	if whiteout.IsDevice(a.Mode, a.Rdev) {
+		return unix.EPERM // in an upper it would hide its own name
+	}
 	links, err := f.lower.Links(n.lower)
 	if err != nil {
 		return err
