@@ -9,10 +9,10 @@ import (
 	"io"
 	"log"
 	"maps"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -371,10 +371,9 @@ func newStore(t testing.TB) *imagestore.Store {
 	return st
 }
 
+// noise is content that hardly compresses, always the same.
 func noise(n int) string {
-	var b strings.Builder
-	for i := 0; b.Len() < n; i++ {
-		b.WriteString(digest.FromString(strconv.Itoa(i)).Encoded())
-	}
-	return b.String()[:n]
+	b := make([]byte, n)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(b)
+	return string(b)
 }
