@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"math"
+	"slices"
 	"syscall"
 
 	"github.com/moby/sys/user"
@@ -31,7 +32,7 @@ func findAccount(root int, spec string) (*account, error) {
 		}
 	}
 	if spec == "" {
-		return &account{home: "/"}, nil // root needs no table
+		return &account{groups: []int{0}, home: "/"}, nil // root needs no table
 	}
 	return nil, err
 }
@@ -59,7 +60,13 @@ func parseAccount(spec string, passwd, group io.Reader) (*account, error) {
 	if u.Home == "" {
 		u.Home = "/"
 	}
-	return &account{uid: u.Uid, gid: u.Gid, groups: u.Sgids, home: u.Home}, nil
+	groups := u.Sgids
+	if !slices.Contains(groups, u.Gid) {
+		// Without its own group here a program that changes its group would
+		// escape what that group is denied (CVE-2022-36109).
+		groups = append([]int{u.Gid}, groups...)
+	}
+	return &account{uid: u.Uid, gid: u.Gid, groups: groups, home: u.Home}, nil
 }
 
 // assume makes this process that of the account. In a user namespace with a

@@ -28,7 +28,7 @@ const serverEnd = 10 * time.Second
 // ErrNotMounted, or ErrBusy with a text that says who uses it.
 func (s *Store) Unmount(ctx context.Context, ref string, o UnmountOptions) error {
 	m, err := s.FindMount(ref)
-	if errors.Is(err, ErrNotMounted) && isPath(ref) {
+	if errors.Is(err, ErrNotMounted) {
 		return s.unmountUnknown(ref, err)
 	}
 	if err != nil {
@@ -49,7 +49,11 @@ func (s *Store) unmount(ctx context.Context, m *Mount, o UnmountOptions) error {
 	if err != nil && !errors.Is(err, transport.ErrNotMounted) {
 		return err
 	}
-	ended, err := m.Server.wait(ctx, serverEnd)
+	atMost := serverEnd
+	if o.Lazy {
+		atMost = busyRetry
+	}
+	ended, err := m.Server.wait(ctx, atMost)
 	switch {
 	case err != nil:
 		return err

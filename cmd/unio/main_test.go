@@ -1,13 +1,21 @@
 package main
 
 import (
+	"archive/tar"
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/moby/sys/mountinfo"
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 )
 
 // TestMain lets the scripts call this test binary as "unio".
@@ -23,9 +31,78 @@ func TestScripts(t *testing.T) {
 		Dir:   "testdata",
 		Setup: setupScript,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"status": cmdStatus,
+			"busybox":    cmdBusybox,
+			"jobcontrol": cmdJobControl,
+			"nomounts":   cmdNoMounts,
+			"status":     cmdStatus,
 		},
+		Condition: condition,
 	})
+}
+
+// condition knows [mount]: what it takes to mount as root.
+func condition(cond string) (bool, error) {
+	if cond != "mount" {
+		return false, fmt.Errorf("unknown condition %q", cond)
+	}
+	_, err := os.Stat("/dev/fuse")
+	return err == nil && os.Geteuid() == 0, nil
+}
+
+// applets are the commands of a test image.
+var applets = strings.Fields("cat chmod chown echo env false head id kill ln ls mkdir mv pwd readlink rm rmdir sh sleep stat stty touch true tty wc")
+
+// cmdBusybox is "busybox FILE": it writes the tar of a small root filesystem.
+func cmdBusybox(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: busybox FILE")
+	}
+	program, err := exec.LookPath("busybox")
+	ts.Check(err)
+	data, err := os.ReadFile(program)
+	ts.Check(err)
+	f, err := os.Create(ts.MkAbs(args[0]))
+	ts.Check(err)
+	defer f.Close()
+	w := tar.NewWriter(f)
+	add := func(h tar.Header, data string) {
+		h.Size, h.ModTime, h.Format = int64(len(data)), time.Unix(1700000000, 0), tar.FormatPAX
+		ts.Check(w.WriteHeader(&h))
+		_, err := io.WriteString(w, data)
+		ts.Check(err)
+	}
+	for _, dir := range strings.Fields("./ bin/ dev/ etc/ home/ proc/ root/ sys/ tmp/") {
+		add(tar.Header{Typeflag: tar.TypeDir, Name: dir, Mode: 0o755}, "")
+	}
+	add(tar.Header{Typeflag: tar.TypeReg, Name: "bin/busybox", Mode: 0o755}, string(data))
+	add(tar.Header{Typeflag: tar.TypeReg, Name: "etc/passwd", Mode: 0o644},
+		"root:x:0:0:root:/root:/bin/sh\nann:x:1000:1000:Ann:/home:/bin/sh\n")
+	add(tar.Header{Typeflag: tar.TypeReg, Name: "etc/group", Mode: 0o644}, "root:x:0:\nann:x:1000:\nwheel:x:10:ann\n")
+	add(tar.Header{Typeflag: tar.TypeReg, Name: "etc/motd", Mode: 0o644}, "hello\n")
+	for _, name := range applets {
+		add(tar.Header{Typeflag: tar.TypeSymlink, Name: "bin/" + name, Linkname: "busybox"}, "")
+	}
+	ts.Check(w.Close())
+}
+
+// cmdNoMounts fails if anything is mounted below the script's folder.
+func cmdNoMounts(ts *testscript.TestScript, neg bool, _ []string) {
+	if list := mountsBelow(ts.Getenv("WORK")); len(list) > 0 != neg {
+		ts.Fatalf("mounted: %q", list)
+	}
+}
+
+// mountsBelow lists the mount points below a folder, the innermost first.
+func mountsBelow(dir string) []string {
+	infos, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
+	if err != nil {
+		return []string{err.Error()}
+	}
+	var list []string
+	for _, info := range slices.Backward(infos) {
+		list = append(list, info.Mountpoint)
+	}
+	return list
 }
 
 // cmdStatus is "status N COMMAND ARG…": it runs the command and fails unless
@@ -54,5 +131,10 @@ func setupScript(e *testscript.Env) error {
 	e.Setenv("UNIO_ROOT", e.WorkDir+"/.store")
 	e.Setenv("UNIO_RUNROOT", e.WorkDir+"/.run")
 	e.Setenv("HOME", e.WorkDir+"/.home")
+	e.Defer(func() { // what a script that failed has left
+		for _, dir := range mountsBelow(e.WorkDir) {
+			_ = unix.Unmount(dir, unix.MNT_DETACH)
+		}
+	})
 	return os.MkdirAll(e.WorkDir+"/.home", 0o755)
 }
