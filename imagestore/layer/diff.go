@@ -133,6 +133,7 @@ func (c *Changes) List() []Change {
 	return list
 }
 
+// list adds the changes below n, whose path this is.
 func (n *changeNode) list(path string, list *[]Change) {
 	for _, k := range n.kids {
 		if k.mute {
@@ -158,6 +159,8 @@ func (n *changeNode) kid(name string) (int, bool) {
 	return slices.BinarySearchFunc(n.kids, name, func(k *changeNode, s string) int { return cmp.Compare(k.name, s) })
 }
 
+// diffRoot returns the tree of everything the upper names, changed or not;
+// completeLinks and settle make the changes of it.
 func (w *mergeWalk) diffRoot(ctx context.Context) (*changeNode, error) {
 	f, n, err := w.root()
 	if err != nil {
@@ -245,6 +248,7 @@ func (w *mergeWalk) addDeleted(f folder, n *changeNode) error {
 	return nil
 }
 
+// sortKids orders by the bytes of the names, which is the order of the tar.
 func (n *changeNode) sortKids() {
 	slices.SortFunc(n.kids, func(a, b *changeNode) int { return cmp.Compare(a.name, b.name) })
 }

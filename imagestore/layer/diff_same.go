@@ -26,6 +26,8 @@ func (w *mergeWalk) kindOf(ctx context.Context, dir *upperDir, n *changeNode) (C
 	return Modified, nil
 }
 
+// same reports whether n is as the lower has it, from the cheapest question
+// to the dearest.
 func (w *mergeWalk) same(ctx context.Context, dir *upperDir, n *changeNode) (bool, error) {
 	if n.from == fromLower && !n.attr.IsDir() {
 		return n.low == n.base, nil
@@ -110,6 +112,7 @@ func (w *mergeWalk) sameData(ctx context.Context, dir *upperDir, n *changeNode) 
 // span is a stretch of a file, in bytes.
 type span struct{ off, n int64 }
 
+// sameBlock compares one stretch of two files and reads no holes.
 func sameBlock(a, b *sparseData, s span, bufs [2][]byte) (bool, error) {
 	holeA, err := a.isHole(s)
 	if err != nil {

@@ -93,6 +93,7 @@ func (r *upperReader) mapOwner(a *merge.Attr) {
 	}
 }
 
+// statAttr keeps of a stat what a layer can hold.
 func statAttr(st *unix.Stat_t) merge.Attr {
 	a := merge.Attr{
 		Mode: st.Mode, UID: st.Uid, GID: st.Gid, Nlink: uint32(st.Nlink),
@@ -137,6 +138,8 @@ func (r *upperReader) readXattrs(dirfd int, name string, e *upperEntry) error {
 	return nil
 }
 
+// isMark reports whether a private attribute says something to us. The
+// kernel keeps more of its own (origin, impure, uuid …), which we have no use for.
 func (r *upperReader) isMark(stored string) bool {
 	switch stored {
 	case r.names.Opaque, r.names.Redirect, r.names.Metacopy, r.names.Whiteout, r.names.Origin, r.names.Nlink:
@@ -229,6 +232,7 @@ type upperDir struct {
 	handle int // -1: not open
 }
 
+// openUpperRoot opens the upper folder itself, the one path that is followed.
 func openUpperRoot(path string) (*upperDir, error) {
 	fd, err := fsat.OpenRoot(path)
 	if err != nil {
@@ -237,10 +241,12 @@ func openUpperRoot(path string) (*upperDir, error) {
 	return &upperDir{handle: fd}, nil
 }
 
+// sub returns a folder in d, not yet open.
 func (d *upperDir) sub(name string) *upperDir {
 	return &upperDir{parent: d, name: name, handle: -1}
 }
 
+// fd returns the descriptor of d, opening it and what is above it as needed.
 func (d *upperDir) fd() (int, error) {
 	if d.handle >= 0 {
 		return d.handle, nil

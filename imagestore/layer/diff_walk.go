@@ -45,6 +45,7 @@ type child struct {
 	low  merge.Ino   // then its number
 }
 
+// newMergeWalk opens the upper, if there is one, and reads its link hub.
 func newMergeWalk(up Upper, lower merge.Lower) (*mergeWalk, error) {
 	w := &mergeWalk{
 		reader: newUpperReader(up.Root),
@@ -61,6 +62,7 @@ func newMergeWalk(up Upper, lower merge.Lower) (*mergeWalk, error) {
 	return w, nil
 }
 
+// readHub learns which lower files the hub stands for.
 func (w *mergeWalk) readHub() error {
 	if w.hubDir == nil {
 		return nil
@@ -151,10 +153,13 @@ func (w *mergeWalk) children(ctx context.Context, f folder) ([]child, error) {
 	return kids, f.wrap("", err)
 }
 
+// findChild searches entries that are sorted by name.
 func findChild(kids []child, name string) (int, bool) {
 	return slices.BinarySearchFunc(kids, name, func(c child, s string) int { return cmp.Compare(c.name, s) })
 }
 
+// upperChildren returns what is in the upper folder itself, sorted by name:
+// the order in which a filesystem lists it must not show.
 func (w *mergeWalk) upperChildren(f folder) ([]child, error) {
 	if f.dir == nil {
 		return nil, nil
@@ -200,6 +205,8 @@ func (w *mergeWalk) node(f folder, c child) (*changeNode, error) {
 	return w.upperNode(c.name, c.up, low), nil
 }
 
+// upperNode describes an entry of the upper. Several names make it a link
+// group even if some of them are not in the tree (the hub has one).
 func (w *mergeWalk) upperNode(name string, e *upperEntry, low merge.Ino) *changeNode {
 	n := &changeNode{name: name, attr: e.attr, xattrs: e.xattrs, target: e.target, low: low, file: e.file}
 	if e.attr.Nlink > 1 && !e.attr.IsDir() {
@@ -234,6 +241,7 @@ func (w *mergeWalk) lowerNode(name string, ino merge.Ino) (*changeNode, error) {
 	return n, err
 }
 
+// hubNode describes the file that the hub holds for lower node ino.
 func (w *mergeWalk) hubNode(name string, ino merge.Ino, e *upperEntry) *changeNode {
 	n := w.upperNode(name, e, 0)
 	n.from, n.hubFile = fromHub, ino
@@ -244,6 +252,7 @@ func (w *mergeWalk) hubNode(name string, ino merge.Ino, e *upperEntry) *changeNo
 	return n
 }
 
+// lowerXattrs returns the attributes that count of a lower node, sorted.
 func (w *mergeWalk) lowerXattrs(ino merge.Ino) (list []xattrPair, err error) {
 	err = w.lower.Xattrs(ino, func(name string, value []byte) bool {
 		if !hostXattr(name) {
@@ -308,6 +317,8 @@ func (w *mergeWalk) lookup(dir merge.Ino, name string) (merge.Ino, error) {
 	return ino, err
 }
 
+// lookupPath finds an absolute path in the lower, following no link; 0 if it
+// is not there.
 func (w *mergeWalk) lookupPath(p string) (merge.Ino, error) {
 	ino := merge.RootIno
 	for _, name := range strings.Split(strings.Trim(path.Clean(p), "/"), "/") {

@@ -121,6 +121,7 @@ func (t *tarEmitter) emitKids(ctx context.Context, at place, n *changeNode) erro
 	return nil
 }
 
+// emitFolder writes what is in folder n, which stands in the tar already.
 func (t *tarEmitter) emitFolder(ctx context.Context, at place, n *changeNode) error {
 	sub := place{path: at.path + n.name + "/"}
 	if n.from == fromUpper {
@@ -136,10 +137,12 @@ func (n *changeNode) isWhiteout() bool {
 	return n.kind == Deleted || n.isSocket() && n.base != 0
 }
 
+// isSocket reports whether n is what a tar has no type for.
 func (n *changeNode) isSocket() bool {
 	return n.kind != Deleted && n.attr.Mode&unix.S_IFMT == unix.S_IFSOCK
 }
 
+// emitWhiteout writes an empty file of no time and owner, as docker does.
 func (t *tarEmitter) emitWhiteout(at place, name string) error {
 	path := at.path + whiteout.Name(name)
 	hdr := &tar.Header{Typeflag: tar.TypeReg, Name: path, Format: tar.FormatPAX, PAXRecords: charset(path)}
@@ -169,6 +172,8 @@ func (t *tarEmitter) emit(ctx context.Context, at place, n *changeNode) error {
 	return nil
 }
 
+// emitEntry writes header and data. A link repeats all attributes of the file
+// it is a name of: readers that set them again set the same.
 func (t *tarEmitter) emitEntry(ctx context.Context, dir *upperDir, path string, n *changeNode) error {
 	hdr := tarHeader(path, n)
 	if first, ok := t.first[n.id]; ok {
@@ -270,6 +275,7 @@ func (t *tarEmitter) copyData(ctx context.Context, data *sparseData, size int64)
 	return changed, nil
 }
 
+// copyBlock writes one stretch, of at most tarBlock bytes; a hole is not read.
 func (t *tarEmitter) copyBlock(data *sparseData, s span) (short bool, err error) {
 	hole, err := data.isHole(s)
 	if err != nil {

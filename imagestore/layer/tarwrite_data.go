@@ -21,6 +21,7 @@ type sources struct {
 	hubDir *upperDir // nil: there is no link hub
 }
 
+// openSources opens the upper and its hub; an Upper without Dir has neither.
 func openSources(up Upper, lower merge.Lower) (s sources, err error) {
 	s.lower = lower
 	if up.Dir == "" {
@@ -103,6 +104,7 @@ func openUpper(dirfd int, name string, n *changeNode) (*sparseData, error) {
 	return &sparseData{file: u}, nil
 }
 
+// openLower opens the data of a lower file.
 func (s *sources) openLower(ino merge.Ino) (*sparseData, error) {
 	var a merge.Attr
 	if err := s.lower.Attr(ino, &a); err != nil {

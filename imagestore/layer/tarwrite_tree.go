@@ -46,6 +46,7 @@ type exporter struct {
 	out  *tarEmitter
 }
 
+// folder writes what is in f, which stands in the tar already.
 func (x *exporter) folder(ctx context.Context, f folder) error {
 	kids, err := x.walk.children(ctx, f)
 	if err != nil {
@@ -62,6 +63,7 @@ func (x *exporter) folder(ctx context.Context, f folder) error {
 	return nil
 }
 
+// child writes one entry of f with all that is below it.
 func (x *exporter) child(ctx context.Context, f folder, c child) error {
 	if whiteout.IsReserved(c.name) {
 		return fmt.Errorf("%s/%s: %w", f.path, c.name, ErrReservedName)
