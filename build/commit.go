@@ -136,7 +136,7 @@ func (o *CommitOptions) config(base *imagestore.Image, run *imagestore.RunConfig
 		RootFS: ocispec.RootFS{Type: "layers"},
 	}
 	c.RootFS.DiffIDs = append(c.RootFS.DiffIDs, base.Config.RootFS.DiffIDs...)
-	c.History = append(c.History, base.Config.History...)
+	c.History = append(c.History, base.Config.FullHistory()...)
 	if added != nil {
 		c.RootFS.DiffIDs = append(c.RootFS.DiffIDs, added.DiffID)
 	}

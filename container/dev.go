@@ -45,8 +45,11 @@ func fillDev(root int, rootless bool) error {
 		}
 	}
 	for _, link := range [][2]string{
-		{"fd", "/proc/self/fd"}, {"stdin", "/proc/self/fd/0"}, {"stdout", "/proc/self/fd/1"},
-		{"stderr", "/proc/self/fd/2"}, {"ptmx", "pts/ptmx"},
+		{"fd", "/proc/self/fd"},
+		{"stdin", "/proc/self/fd/0"},
+		{"stdout", "/proc/self/fd/1"},
+		{"stderr", "/proc/self/fd/2"},
+		{"ptmx", "pts/ptmx"},
 	} {
 		if err := unix.Symlinkat(link[1], dev, link[0]); err != nil {
 			return fmt.Errorf("make /dev/%s: %w", link[0], err)

@@ -180,15 +180,23 @@ func (s *Store) FindMount(ref string) (*Mount, error) {
 	return nil, say(ErrNotMounted, "%s: no such container and no such mount", ref)
 }
 
-// byDir finds the newest mount on a folder.
+// byDir finds the newest mount on a folder. A path that needs no resolving is
+// not touched: the server behind it may hang, or count its requests.
 func (s *Store) byDir(list []*Mount, dir string) *Mount {
-	real := realPath(dir)
-	for _, m := range slices.Backward(list) {
-		if m.Dir == real {
+	on := func(path string) *Mount {
+		for _, m := range slices.Backward(list) {
+			if m.Dir == path {
+				return m
+			}
+		}
+		return nil
+	}
+	if abs, err := filepath.Abs(dir); err == nil {
+		if m := on(abs); m != nil {
 			return m
 		}
 	}
-	return nil
+	return on(realPath(dir))
 }
 
 func onlyMount(list []*Mount, id, name string) (*Mount, error) {

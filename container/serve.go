@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 
 	"github.com/opencontainers/go-digest"
@@ -53,6 +54,9 @@ func (s *Store) Serve(ctx context.Context, control *os.File, o ServeOptions) err
 	}
 	unix.Umask(0) // modes come from the kernel, with the umask of the program applied
 	debug.SetGCPercent(gcPercent)
+	// A request that waits in a page fault of a mapped index keeps its
+	// scheduler slot; with as many slots as CPUs a few of them stop the mount.
+	runtime.GOMAXPROCS(2 * runtime.NumCPU())
 	s.log = serverLog(&t)
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
