@@ -48,7 +48,7 @@ func Import(ctx context.Context, st *imagestore.Store, o ImportOptions) (*images
 		return nil, err
 	}
 	defer release()
-	in := &sized{r: o.Reader, size: o.Size, to: o.Progress}
+	in := &sized{r: imagestore.ContextReader(ctx, o.Reader), size: o.Size, to: o.Progress}
 	l, err := st.AddLayer(ctx, in, imagestore.LayerOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("import %s: %w", o.From, err)

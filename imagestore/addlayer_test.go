@@ -215,7 +215,7 @@ func TestBomb(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		w.CloseWithError(writeBomb(w, 8<<30))
+		w.CloseWithError(writeBomb(w, 512<<20))
 	}()
 	_, err := s.AddLayer(bg, r, LayerOptions{KeepCompressed: true})
 	r.Close()

@@ -48,7 +48,7 @@ func victim(root, name string) error {
 		}
 		var layers []Layer
 		for j := range uint64(3) {
-			p := gzipped(t, makeTar(t, files{fmt.Sprint(j): noise(400_000, 10*i+j), "name": name}))
+			p := gzipped(t, makeTar(t, files{fmt.Sprint(j): noise(200_000, 10*i+j), "name": name}))
 			l, err := s.AddLayer(bg, bytes.NewReader(p), LayerOptions{KeepCompressed: true})
 			if err != nil {
 				return err
@@ -85,6 +85,7 @@ func startVictim(t *testing.T, root, name string) *exec.Cmd {
 // random moments. The store must open, be whole after its own clean-up, and
 // take the same images.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	root := t.TempDir()
 	keeper := addPulled(t, open(t, root), "keeper", "keeper:1")
 	start := time.Now()
@@ -116,6 +117,7 @@ func TestKill(t *testing.T) {
 // TestProcessesAtOnce lets several processes add and remove images, some of
 // them the same, while others look.
 func TestProcessesAtOnce(t *testing.T) {
+	t.Parallel()
 	root := t.TempDir()
 	var cmds []*exec.Cmd
 	for i := range 4 {
@@ -158,6 +160,7 @@ func TestProcessesAtOnce(t *testing.T) {
 // TestDiskFull adds to a store on a filesystem that is too small: a clear
 // error, and afterwards everything as before.
 func TestDiskFull(t *testing.T) {
+	t.Parallel()
 	root := smallDisk(t, 16)
 	s := open(t, root)
 	addPulled(t, s, "small", "small:1")

@@ -5,6 +5,7 @@
 //     links between equal layers;
 //   - OCI image layouts, as a folder or in a tar ("oci-archive:"), with nested
 //     indexes;
+//   - skopeo's "dir:" folders;
 //   - archives that are both, as docker 25 and [Save] write them.
 //
 // An archive may be compressed as a whole and may come from a pipe, with its

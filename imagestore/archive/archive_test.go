@@ -323,7 +323,7 @@ func TestOCIArchive(t *testing.T) {
 	l.add(d, "io.containerd.image.name", "quay.io/a/b:2", ocispec.AnnotationRefName, "2")
 	l.add(l.image(other))
 	stores := expect(t, l.entries(),
-		Loaded{Name: "quay.io/a/b:2", ID: s.id()}, Loaded{ID: other.id()})
+		Loaded{Name: "x:1", ID: s.id()}, Loaded{Name: "quay.io/a/b:2", ID: s.id()}, Loaded{ID: other.id()})
 	for way, st := range stores {
 		img, err := st.Lookup(bg, "quay.io/a/b:2")
 		must(t, err)
@@ -336,8 +336,10 @@ func TestOCIArchive(t *testing.T) {
 func TestBareRefNames(t *testing.T) {
 	l := newLayout(t)
 	s := newSample(t, "x", layerTar(t, "a", "1"))
-	l.add(l.image(s), ocispec.AnnotationRefName, "latest")
-	expect(t, l.entries(), Loaded{Name: "latest:latest", ID: s.id()})
+	d := l.image(s)
+	l.add(d, ocispec.AnnotationRefName, "latest")
+	l.add(d, ocispec.AnnotationRefName, "2.0")
+	expect(t, l.entries(), Loaded{Name: "latest:latest", ID: s.id()}, Loaded{Name: "2.0:latest", ID: s.id()})
 }
 
 func TestNestedIndex(t *testing.T) {

@@ -1,11 +1,13 @@
 package archive
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"runtime"
 	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -19,7 +21,7 @@ type found struct {
 	config   []byte
 	layers   []foundLayer // bottom first
 	names    []string
-	guess    string // a bare ref.name, used when nothing better names the image
+	guesses  []string // bare ref.names, used when nothing better names the image
 	parent   digest.Digest
 }
 
@@ -75,8 +77,11 @@ func images(b box, log *slog.Logger) ([]*found, error) {
 		}
 	}
 	for _, f := range r.list {
-		if len(f.names) == 0 && f.guess != "" {
-			f.names = []string{f.guess}
+		if len(f.names) > 0 {
+			continue
+		}
+		for _, guess := range f.guesses {
+			r.name(f, guess)
 		}
 	}
 	return r.list, nil
@@ -147,28 +152,60 @@ func (r *reader) manifest(raw []byte, top ocispec.Descriptor) error {
 	if err != nil {
 		return err
 	}
-	f := &found{manifest: raw}
-	if f.config, err = r.box.metadata(blobName(m.Config.Digest)); err != nil {
-		return err
-	}
-	c, err := imagestore.ParseConfig(f.config)
+	f, err := r.fromManifest(raw, m, blobName)
 	if err != nil {
 		return err
 	}
+	r.nameFrom(f, top)
+	r.add(f)
+	return nil
+}
+
+// nameFrom takes the name that a descriptor in index.json gives an image. A
+// ref.name without a repository, as docker and umoci write it, is a mere tag,
+// and is only taken for a name when there is no other.
+func (r *reader) nameFrom(f *found, d ocispec.Descriptor) {
+	full, ref := d.Annotations["io.containerd.image.name"], d.Annotations[ocispec.AnnotationRefName]
+	switch {
+	case full != "":
+		r.name(f, full)
+	case strings.ContainsAny(ref, ":/"):
+		r.name(f, ref)
+	case ref != "":
+		f.guesses = append(f.guesses, ref)
+	}
+}
+
+// fromManifest reads the image of a manifest; where gives a blob's entry.
+func (r *reader) fromManifest(raw []byte, m *ocispec.Manifest, where func(digest.Digest) string) (*found, error) {
+	f := &found{manifest: raw}
+	var err error
+	if f.config, err = r.box.metadata(where(m.Config.Digest)); err != nil {
+		return nil, err
+	}
+	c, err := imagestore.ParseConfig(f.config)
+	if err != nil {
+		return nil, err
+	}
 	if len(c.RootFS.DiffIDs) != len(m.Layers) {
-		return fmt.Errorf("%w image: the manifest has %d layers, the config %d", imagestore.ErrInvalid, len(m.Layers), len(c.RootFS.DiffIDs))
+		return nil, fmt.Errorf("%w image: the manifest has %d layers, the config %d", imagestore.ErrInvalid, len(m.Layers), len(c.RootFS.DiffIDs))
 	}
 	for i, d := range m.Layers {
-		f.layers = append(f.layers, foundLayer{name: blobName(d.Digest), diffID: c.RootFS.DiffIDs[i], desc: d})
+		f.layers = append(f.layers, foundLayer{name: where(d.Digest), diffID: c.RootFS.DiffIDs[i], desc: d})
 	}
-	if full := top.Annotations["io.containerd.image.name"]; full != "" {
-		r.name(f, full)
-	} else if ref := top.Annotations[ocispec.AnnotationRefName]; ref != "" {
-		if n, err := imagestore.ParseTag(ref); err == nil {
-			f.guess = n.String()
-		} else {
-			r.log.Warn("skip a name that is none", "name", ref, "err", err)
-		}
+	return f, nil
+}
+
+// plainDir reads what skopeo's "dir:" and "podman save --format docker-dir"
+// write: the manifest itself as manifest.json, blobs beside it by their hex.
+func (r *reader) plainDir(raw []byte) error {
+	m, err := imagestore.ParseManifest(raw)
+	if err != nil {
+		return err
+	}
+	f, err := r.fromManifest(raw, m, digest.Digest.Encoded)
+	if err != nil {
+		return err
 	}
 	r.add(f)
 	return nil
@@ -196,6 +233,7 @@ func (r *reader) add(f *found) *found {
 		for _, n := range f.names {
 			r.name(o, n)
 		}
+		o.guesses = append(o.guesses, f.guesses...)
 		return o
 	}
 	r.list = append(r.list, f)
@@ -207,6 +245,9 @@ func (r *reader) docker() error {
 	raw, err := r.box.metadata(dockerManifest)
 	if err != nil {
 		return err
+	}
+	if bytes.HasPrefix(bytes.TrimSpace(raw), []byte("{")) {
+		return r.plainDir(raw)
 	}
 	var list []*dockerImage
 	if err := json.Unmarshal(raw, &list); err != nil {

@@ -218,6 +218,7 @@ func TestOthersWriteIt(t *testing.T) {
 		{"docker-archive:" + dir + "/d.tar:quay.io/x/y:3", dir + "/d.tar", "quay.io/x/y:3"},
 		{"oci-archive:" + dir + "/o.tar:named:4", dir + "/o.tar", "named:4"},
 		{"oci:" + dir + "/layout:named:5", dir + "/layout", "named:5"},
+		{"dir:" + dir + "/plain", dir + "/plain", ""},
 	} {
 		tool(t, "skopeo", "copy", "-q", src, c.dst)
 		got, err := Load(bg, newStore(t), Source{Path: c.path}, LoadOptions{})

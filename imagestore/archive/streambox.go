@@ -34,7 +34,7 @@ type streamBox struct {
 
 // openStream reads the whole of an archive.
 func openStream(ctx context.Context, st *imagestore.Store, r io.Reader, o LoadOptions) (*streamBox, error) {
-	plain, _, err := imagestore.Decompress(r)
+	plain, err := imagestore.GuardedDecompress(imagestore.ContextReader(ctx, r))
 	if err != nil {
 		return nil, err
 	}

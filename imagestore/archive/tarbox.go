@@ -102,7 +102,7 @@ func linkTarget(h *tar.Header) string {
 // wrong with the archive. first: it concerns the first entry.
 func tarError(err error, first bool) error {
 	switch {
-	case errors.Is(err, imagestore.ErrCorrupt):
+	case errors.Is(err, imagestore.ErrCorrupt), errors.Is(err, imagestore.ErrLimit):
 		return err
 	case errors.Is(err, tar.ErrHeader) && first:
 		return ErrFormat
