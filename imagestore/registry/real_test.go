@@ -188,7 +188,6 @@ func busyboxLayout(t testing.TB) string {
 // An image that another client pushed goes through our store, to another
 // repository and another registry, and keeps every digest.
 func TestRealRoundTrip(t *testing.T) {
-	first, second := registrytest.Start(t), registrytest.Start(t)
 	layout := busyboxLayout(t)
 	for name, args := range map[string][]string{
 		"docker": {"--format", "v2s2"},
@@ -196,6 +195,8 @@ func TestRealRoundTrip(t *testing.T) {
 		"zstd":   {"--format", "oci", "--dest-compress-format", "zstd"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			// Fresh ones: skopeo remembers in what forms a registry has a layer.
+			first, second := registrytest.Start(t), registrytest.Start(t)
 			src := first + "/" + name + ":1"
 			args = append([]string{"copy", "-q", "--dest-tls-verify=false"}, args...)
 			skopeo(t, append(args, layout, "docker://"+src)...)
