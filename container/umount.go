@@ -21,7 +21,7 @@ type UnmountOptions struct {
 
 // serverEnd is how long Unmount waits for a server to end after its mount has
 // gone. By then all data is in the upper folder, and little is left to do.
-const serverEnd = 10 * time.Second
+const serverEnd = 3 * time.Second
 
 // Unmount unmounts what ref names: a folder, or a container by name or ID. It
 // returns when the server has ended. Dead mounts are cleaned. It gives

@@ -58,16 +58,12 @@ func chroot(c *cli.Context) error {
 	})
 	// A signal that ended the program must not keep us from cleaning up.
 	leaveErr := at.leave(context.WithoutCancel(c.Context))
-	switch {
-	case err != nil:
-		return &exitError{code: code, err: err}
-	case leaveErr != nil && code == 0:
-		return withCode(container.CodeFailed, leaveErr)
-	case leaveErr != nil:
-		fmt.Fprintln(e.stderr, errorText(leaveErr))
+	if leaveErr != nil {
+		// As when the program left others behind. Its own code counts.
+		fmt.Fprintln(e.stderr, "Warning:", leaveErr)
 	}
 	if code != 0 {
-		return &exitError{code: code}
+		return &exitError{code: code, err: err}
 	}
 	return nil
 }

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"os"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"unio/container"
 )
@@ -19,8 +21,11 @@ func serveCommand() *cli.Command {
 		Name: "serve", Usage: "Serve a mount (started by mount)", ArgsUsage: "TARGET DIR", Hidden: true,
 		Action: func(c *cli.Context) error {
 			e := envOf(c)
-			err := e.containers().Serve(c.Context, os.NewFile(controlFD, "control"), container.ServeOptions{OpenLower: e.openLower})
-			return silent(err)
+			control, err := controlSocket()
+			if err != nil {
+				return err
+			}
+			return silent(e.containers().Serve(c.Context, control, container.ServeOptions{OpenLower: e.openLower}))
 		},
 	}
 }
@@ -31,9 +36,22 @@ func runnerCommand() *cli.Command {
 	return &cli.Command{
 		Name: "runner", Usage: "Run a program in a root folder (started by chroot)", Hidden: true,
 		Action: func(c *cli.Context) error {
-			return silent(container.RunProgram(os.NewFile(controlFD, "control")))
+			control, err := controlSocket()
+			if err != nil {
+				return err
+			}
+			return silent(container.RunProgram(control))
 		},
 	}
+}
+
+// controlSocket is the socket to the unio that started this one.
+func controlSocket() (*os.File, error) {
+	var st unix.Stat_t
+	if unix.Fstat(controlFD, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		return nil, errors.New("this command is started by others and cannot be used by itself")
+	}
+	return os.NewFile(controlFD, "control"), nil
 }
 
 // silent ends a process whose error another one has been told already.
