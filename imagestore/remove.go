@@ -16,7 +16,7 @@ import (
 
 // collectWait is how long a removal waits for those who add something. If
 // they do not finish, the space is freed by the next collection.
-const collectWait = 2 * time.Second
+const collectWait = time.Second
 
 // RemoveOptions of [Store.Remove]. The zero value is docker's "rmi".
 type RemoveOptions struct {
