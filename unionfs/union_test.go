@@ -233,3 +233,44 @@ func TestUpperInUse(t *testing.T) {
 		t.Errorf("second mount of one upper: %v: %s", err, out)
 	}
 }
+
+// TestRequestBudget counts requests: a figure that does not depend on how busy
+// the machine is.
+func TestRequestBudget(t *testing.T) {
+	r := newRig(t, lowerScript+"\nfor i in {1..100}; do echo $i > usr/lib/l$i; done")
+	r.mount(false)
+	const files = 100
+	tests := []struct {
+		name, before, script string
+		budget               float64 // requests a file
+	}{
+		{"walk a cold folder", "", "python3 -c \"import os; [e.stat() for e in os.scandir('usr/lib')]\"", 1.0/64 + 0.1},
+		{"create and write", "mkdir d; ls d", "python3 -c \"for i in range(100): f=open('d/%d'%i,'wb',0); f.write(b'x'*4096); f.close()\"", 5.1},
+		{"read what was written", "", "cat d/* > /dev/null", 0.1},
+		{"chmod", "ls -l d", "chmod 600 d/*", 1.1},
+		{"chown", "ls -l d", "chown 5:5 d/*", 2.1},
+		{"utimes", "ls -l d", "touch -d 2001-01-01 d/*", 1.1},
+		{"rename", "ls -l d", "python3 -c \"import os; [os.rename('d/%d'%i,'d/r%d'%i) for i in range(100)]\"", 3},
+		{"unlink", "ls -l d", "python3 -c \"import os; [os.unlink('d/r%d'%i) for i in range(100)]\"", 2},
+		// Of tar's requests the kernel adds four of its own accord: LOOKUP, GETATTR
+		// of the folder that has changed, and GETXATTR security.capability twice.
+		{"untar", "mkdir src; for i in {1..100}; do echo $i > src/$i; done; tar cf t.tar src; rm -r src", "tar xf t.tar", 9.2},
+		{"chmod of lower files", "ls -l usr/lib", "chmod 600 usr/lib/l*", 1.1},
+	}
+	for _, test := range tests {
+		r.run(test.before)
+		before := r.requests()
+		r.run(test.script)
+		got := 0.0
+		spent := map[string]uint64{}
+		for op, n := range r.requests() {
+			if op != "FORGET" && op != "BATCH_FORGET" && n != before[op] {
+				got += float64(n - before[op])
+				spent[op] = n - before[op]
+			}
+		}
+		if got/files > test.budget {
+			t.Errorf("%s: %.2f requests a file, budget %.2f: %v", test.name, got/files, test.budget, spent)
+		}
+	}
+}

@@ -275,7 +275,11 @@ func (h *headerBlock) attr(typ uint32) (merge.Attr, error) {
 	if h.uid < 0 || h.uid > maxID || h.gid < 0 || h.gid > maxID {
 		return merge.Attr{}, fmt.Errorf("owner %d:%d", h.uid, h.gid)
 	}
-	a := merge.Attr{Mode: typ | uint32(h.mode)&0o7777, UID: uint32(h.uid), GID: uint32(h.gid), Sec: h.sec, Nsec: h.nsec}
+	mode := uint32(h.mode) & 0o7777
+	if typ == unix.S_IFLNK {
+		mode = 0o777 // as every symbolic link has on Linux, whatever the header says
+	}
+	a := merge.Attr{Mode: typ | mode, UID: uint32(h.uid), GID: uint32(h.gid), Sec: h.sec, Nsec: h.nsec}
 	if typ == unix.S_IFCHR || typ == unix.S_IFBLK {
 		if h.major < 0 || h.major > math.MaxUint32 || h.minor < 0 || h.minor > math.MaxUint32 {
 			return merge.Attr{}, fmt.Errorf("device %d:%d", h.major, h.minor)

@@ -108,7 +108,7 @@ func TestScanFormats(t *testing.T) {
 		{"GNU with the prefix of an old Go", archive(rawHeader{name: "f", magic: gnu, typ: '0', tail: "a/b"}.block()), layer.Entry{Path: "a/b/f", Attr: attr(unix.S_IFREG, 0, 0, 0)}},
 		{"contiguous file", archive(rawHeader{name: "f", typ: '7', magic: ustar}.with("abc")), layer.Entry{Path: "f", Attr: attr(unix.S_IFREG, 0, 3, 0)}},
 		{"GNU long name", archive(rawHeader{typ: 'L', magic: gnu}.with(long+"\x00"), file.block()), layer.Entry{Path: long, Attr: attr(unix.S_IFREG|0o644, 0, 0, 0)}},
-		{"GNU long link", archive(rawHeader{typ: 'K', magic: gnu}.with("/"+long+"\x00"), rawHeader{name: "f", typ: '2', magic: gnu}.block()), layer.Entry{Path: "f", Link: "/" + long, Attr: attr(unix.S_IFLNK, 0, 242, 0)}},
+		{"GNU long link", archive(rawHeader{typ: 'K', magic: gnu}.with("/"+long+"\x00"), rawHeader{name: "f", typ: '2', magic: gnu}.block()), layer.Entry{Path: "f", Link: "/" + long, Attr: attr(unix.S_IFLNK|0o777, 0, 242, 0)}},
 		{"GNU long name over PAX", archive(rawHeader{typ: 'L', magic: gnu}.with("gnu"), paxOf('x', "path=pax"), file.block()), layer.Entry{Path: "gnu", Attr: attr(unix.S_IFREG|0o644, 0, 0, 0)}},
 		{"GNU base-256", archive(rawHeader{name: "f", typ: '0', magic: gnu, size: "\x80\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x03", uid: "\x80\x00\x00\x00\xff\xff\xff\xfe", mtime: "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xfd"}.with("abc")), layer.Entry{Path: "f", Attr: attr(unix.S_IFREG, 1<<32-2, 3, -3)}},
 		{"GNU volume label", archive(rawHeader{name: "label", typ: 'V', magic: gnu}.block(), file.block()), layer.Entry{Path: "f", Attr: attr(unix.S_IFREG|0o644, 0, 0, 0)}},
@@ -119,7 +119,7 @@ func TestScanFormats(t *testing.T) {
 		{"PAX local over global", archive(paxOf('g', "uid=7"), paxOf('x', "uid=8"), file.block()), layer.Entry{Path: "f", Attr: attr(unix.S_IFREG|0o644, 8, 0, 0)}},
 		{"PAX empty value takes global back", archive(paxOf('g', "uid=7"), paxOf('x', "uid="), file.block()), layer.Entry{Path: "f", Attr: attr(unix.S_IFREG|0o644, 0, 0, 0)}},
 		{"PAX local ends with its entry", archive(paxOf('x', "uid=8"), rawHeader{name: "e", typ: '0'}.block(), file.block()), layer.Entry{Path: "f", Attr: attr(unix.S_IFREG|0o644, 0, 0, 0)}},
-		{"PAX symlink target", archive(paxOf('x', "linkpath=a\nb"), rawHeader{name: "f", typ: '2', magic: ustar, link: "z"}.block()), layer.Entry{Path: "f", Link: "a\nb", Attr: attr(unix.S_IFLNK, 0, 3, 0)}},
+		{"PAX symlink target", archive(paxOf('x', "linkpath=a\nb"), rawHeader{name: "f", typ: '2', magic: ustar, link: "z"}.block()), layer.Entry{Path: "f", Link: "a\nb", Attr: attr(unix.S_IFLNK|0o777, 0, 3, 0)}},
 		{"size of a folder is ignored", archive(rawHeader{name: "d", typ: '5', size: "1000"}.block()), layer.Entry{Path: "d", Attr: attr(unix.S_IFDIR, 0, 0, 0)}},
 		{"no end of archive", file.with("abc"), layer.Entry{Path: "f", Attr: attr(unix.S_IFREG|0o644, 0, 3, 0)}},
 		{"no padding at the end", file.with("abc")[:515], layer.Entry{Path: "f", Attr: attr(unix.S_IFREG|0o644, 0, 3, 0)}},
@@ -306,7 +306,7 @@ func cleaned(name string) string {
 
 func compareHeader(t *testing.T, p string, h *tar.Header, e layer.Entry) {
 	t.Helper()
-	if int64(e.Attr.UID) != int64(h.Uid) || int64(e.Attr.GID) != int64(h.Gid) || e.Attr.Mode&0o7777 != uint32(h.Mode)&0o7777 {
+	if int64(e.Attr.UID) != int64(h.Uid) || int64(e.Attr.GID) != int64(h.Gid) || e.Attr.Mode&unix.S_IFMT != unix.S_IFLNK && e.Attr.Mode&0o7777 != uint32(h.Mode)&0o7777 {
 		t.Errorf("%q: %+v, archive/tar has %+v", p, e.Attr, h)
 	}
 	if got := time.Unix(e.Attr.Sec, int64(e.Attr.Nsec)); !got.Equal(h.ModTime) {
