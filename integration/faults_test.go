@@ -388,3 +388,31 @@ func TestTwoAtOnce(t *testing.T) {
 	}
 	b.assertSound()
 }
+
+// TestBadLayouts loads layouts in which one thing is wrong.
+func TestBadLayouts(t *testing.T) {
+	layer := tarOf(t, layerOf(file("a", strings.Repeat("content ", 1000))))
+	for name, c := range map[string]struct{ damage, says string }{
+		"layer of another content":   {`printf X | dd of=$(biggest) bs=1 seek=600 conv=notrunc status=none`, "digest"},
+		"layer cut short":            {`truncate -s 3000 $(biggest)`, "sha256:"},
+		"layer missing":              {`rm $(biggest)`, "incomplete: it has no blobs/sha256/"},
+		"manifest no JSON":           {`echo '{"schemaVersion":2' >$(manifest)`, "does not match its digest"},
+		"index no JSON":              {`echo nonsense >index.json`, "invalid image index"},
+		"digest with a path":         {`sed -i 's#sha256:[0-9a-f]*#sha256:../../../../etc/passwd#' index.json`, "digest"},
+		"digest of unknown kind":     {`sed -i 's#sha256:#md5:#' index.json`, "digest"},
+		"unknown layout version":     {`echo '{"imageLayoutVersion":"9.0.0"}' >oci-layout`, "9.0.0"},
+		"a manifest of 5 MiB":        {`head -c 5000000 /dev/zero | tr '\0' ' ' >>$(manifest)`, "limit exceeded"},
+		"an index without manifests": {`echo '{"schemaVersion":2,"manifests":[]}' >index.json`, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBox(t)
+			layout(t, b.path("layout"), "bad", layer)
+			shell(t, b.path("layout"), `
+				biggest() { ls -S blobs/sha256/* | head -n 1; }
+				manifest() { echo blobs/sha256/$(sed 's/.*"digest":"sha256:\([0-9a-f]*\)".*/\1/' index.json); }
+				`+c.damage)
+			assertLoadFails(t, b, b.path("layout"), c.says)
+			b.assertSound()
+		})
+	}
+}

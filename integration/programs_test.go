@@ -120,16 +120,16 @@ func TestPrograms(t *testing.T) {
 	result := b.mount("--read-only", "debian:changed")
 	assertSameTree(t, mnt, result, tree.Options{})
 	assertDiffSays(t, b.run("diff", "work"))
-	assertRemountSame(t, b, mnt)
+	assertRemountSame(t, b, "work", mnt)
 }
 
 // assertRemountSame unmounts the container, mounts it again elsewhere, and
 // expects the same tree.
-func assertRemountSame(t *testing.T, b *box, mnt string) {
+func assertRemountSame(t *testing.T, b *box, container, mnt string) {
 	t.Helper()
 	before := readTree(t, mnt, tree.Options{})
 	b.run("umount", mnt)
-	again := b.mount("work")
+	again := b.mount(container)
 	for _, line := range tree.Diff(before, readTree(t, again, tree.Options{}), 20) {
 		t.Error("after a remount: ", line)
 	}
