@@ -101,27 +101,45 @@ func (c *Container) ShortID() string { return c.ID[:12] }
 // List returns all containers, the newest first. A record that cannot be read
 // is logged and left out.
 func (s *Store) List() ([]*Container, error) {
+	list, unreadable, err := s.list()
+	if unreadable != nil {
+		s.log.Error("containers left out", "err", unreadable)
+	}
+	return list, err
+}
+
+// ListIntact is List for those who act on what is not in it: a record that
+// cannot be read is an error.
+func (s *Store) ListIntact() ([]*Container, error) {
+	list, unreadable, err := s.list()
+	if err == nil && unreadable != nil {
+		err = fmt.Errorf("%w (mend or remove its folder below %s)", unreadable, s.dir)
+	}
+	return list, err
+}
+
+func (s *Store) list() (list []*Container, unreadable, err error) {
 	entries, err := os.ReadDir(s.dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("list containers: %w", err)
+		return nil, nil, fmt.Errorf("list containers: %w", err)
 	}
-	var list []*Container
 	for _, e := range entries {
 		if !validID(e.Name()) {
 			continue
 		}
 		c, err := s.load(e.Name())
-		if err != nil {
-			s.log.Error("container left out", "id", e.Name(), "err", err)
-			continue
+		switch {
+		case err == nil:
+			list = append(list, c)
+		case !errors.Is(err, fs.ErrNotExist): // what is half made or half removed has no record
+			unreadable = errors.Join(unreadable, fmt.Errorf("container %.12s: unreadable record: %w", e.Name(), err))
 		}
-		list = append(list, c)
 	}
 	slices.SortStableFunc(list, func(a, b *Container) int { return b.Created.Compare(a.Created) })
-	return list, nil
+	return list, unreadable, nil
 }
 
 // Lookup finds a container by ID, name or unique prefix of an ID, in this

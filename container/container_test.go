@@ -198,5 +198,8 @@ func TestDamagedRecords(t *testing.T) {
 		if err != nil || len(list) != 1 || list[0].ID != good.ID {
 			t.Errorf("%s: %d containers, %v", what, len(list), err)
 		}
+		if _, err := s.ListIntact(); err == nil || !strings.Contains(err.Error(), bad.ShortID()) {
+			t.Errorf("%s: what guards images says %v", what, err)
+		}
 	}
 }

@@ -36,7 +36,7 @@ func (e *env) imagesInUse() ([]imagestore.Use, error) {
 			uses = append(uses, imagestore.Use{ImageID: m.Image, Container: cmp.Or(m.Name, m.ID), Running: !m.Dead})
 		}
 	}
-	list, err := cs.List()
+	list, err := cs.ListIntact()
 	if err != nil {
 		return nil, err
 	}
