@@ -28,6 +28,8 @@ type MountOptions struct {
 	// Others lets other users than the one who mounts enter. Root's mounts
 	// always do.
 	Others bool
+	// Writeback lets the kernel collect small writes (see docs/design.md).
+	Writeback bool
 
 	// Server is the command line, the path of the program first, of a
 	// process that calls [Store.Serve] with descriptor 3.
@@ -40,6 +42,7 @@ type task struct {
 	Mount     *Mount
 	Suid, Dev bool
 	Others    bool
+	Writeback bool
 	Debug     bool
 }
 
@@ -65,7 +68,10 @@ func (s *Store) Mount(ctx context.Context, o MountOptions) (*Mount, error) {
 	if err := s.makePoint(m, o.Dir != ""); err != nil {
 		return nil, err
 	}
-	t := task{Mount: m, Suid: o.Suid, Dev: o.Dev, Others: o.Others || os.Geteuid() == 0, Debug: o.Debug}
+	t := task{
+		Mount: m, Suid: o.Suid, Dev: o.Dev, Others: o.Others || os.Geteuid() == 0,
+		Writeback: o.Writeback, Debug: o.Debug,
+	}
 	if err := start(ctx, o.Server, t); err != nil {
 		removeMade(m.Made)
 		return nil, err

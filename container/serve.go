@@ -131,7 +131,7 @@ func (w *served) open(ctx context.Context, o ServeOptions) (err error) {
 	}
 	w.server, err = unionfs.Mount(unionfs.Options{
 		Lower: w.lower, Cow: w.upper, ReadOnly: m.ReadOnly, Dir: m.Dir, FsName: m.Target(),
-		AllowOther: w.task.Others, Suid: w.task.Suid, Dev: w.task.Dev, Log: w.log,
+		AllowOther: w.task.Others, Suid: w.task.Suid, Dev: w.task.Dev, Writeback: w.task.Writeback, Log: w.log,
 	})
 	if err != nil {
 		return err
