@@ -63,6 +63,9 @@ func images(b box, log *slog.Logger) ([]*found, error) {
 		return nil, fmt.Errorf("%w: it has neither %s nor %s", ErrFormat, dockerManifest, ocispec.ImageIndexFile)
 	}
 	if oci {
+		if err := checkLayout(b); err != nil {
+			return nil, err
+		}
 		raw, err := b.metadata(ocispec.ImageIndexFile)
 		if err != nil {
 			return nil, err
@@ -76,6 +79,9 @@ func images(b box, log *slog.Logger) ([]*found, error) {
 			return nil, err
 		}
 	}
+	if len(r.list) == 0 {
+		return nil, fmt.Errorf("%w: it names no image", ErrFormat)
+	}
 	for _, f := range r.list {
 		if len(f.names) > 0 {
 			continue
@@ -85,6 +91,26 @@ func images(b box, log *slog.Logger) ([]*found, error) {
 		}
 	}
 	return r.list, nil
+}
+
+// checkLayout refuses an image layout of a version that is not known
+// (image-spec, image-layout.md). Some writers leave the file out.
+func checkLayout(b box) error {
+	if !b.has(ocispec.ImageLayoutFile) {
+		return nil
+	}
+	raw, err := b.metadata(ocispec.ImageLayoutFile)
+	if err != nil {
+		return err
+	}
+	var l ocispec.ImageLayout
+	if err := json.Unmarshal(raw, &l); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrFormat, ocispec.ImageLayoutFile, err)
+	}
+	if l.Version != ocispec.ImageLayoutVersion {
+		return fmt.Errorf("%w: its image layout has version %q, only %s is known", ErrFormat, l.Version, ocispec.ImageLayoutVersion)
+	}
+	return nil
 }
 
 // index reads an image index: index.json itself, or a nested one with the
