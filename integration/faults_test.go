@@ -63,7 +63,9 @@ func (b *box) killed(usual time.Duration, args ...string) (took time.Duration, f
 		}
 		return time.Since(start), true
 	case <-time.After(time.Duration(rand.Int64N(int64(usual) + 1))):
-		must(b.t, cmd.Process.Kill())
+		if err := cmd.Process.Kill(); !errors.Is(err, os.ErrProcessDone) {
+			must(b.t, err)
+		}
 		return time.Since(start), <-done == nil
 	}
 }

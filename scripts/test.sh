@@ -9,6 +9,7 @@ go=$PWD/scripts/go
 gate=(-must .ci/must-run.txt -may-skip .ci/may-skip.txt)
 if [ "${CI:-}" = true ]; then
 	gate+=(-strict)
+	set -- -count=1 "${@:-./...}"
 	export UNIO_TEST_REQUIRE=all
 fi
 tool=$(mktemp -d)
