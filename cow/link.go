@@ -42,7 +42,7 @@ func (f *FS) link(n, d *node, name string) error {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.gone {
+	if n.gone && !n.fresh {
 		return unix.ENOENT
 	}
 	if err := f.countNames(n, +1); err != nil {
@@ -50,6 +50,9 @@ func (f *FS) link(n, d *node, name string) error {
 	}
 	if err := f.linkAt(n, d, at); err != nil {
 		return firstError(err, f.countNames(n, -1))
+	}
+	if n.fresh {
+		f.born(n)
 	}
 	n.places = append(n.places, place{d, name})
 	d.dir.put(name, n, at.below)
@@ -59,22 +62,16 @@ func (f *FS) link(n, d *node, name string) error {
 // linkAt makes the link in the upper, through WORK/tmp if it has to take a
 // whiteout's place. Preconditions: n.mu and d.dir.mu are held.
 func (f *FS) linkAt(n, d *node, at slot) error {
-	from := n.places[0]
-	src, err := f.handleOf(from.dir)
-	if err != nil {
-		return err
-	}
-	defer src.release()
 	dst, err := f.handleOf(d)
 	if err != nil {
 		return err
 	}
 	defer dst.release()
 	if !at.white {
-		return fsat.Link(src.fd, from.name, dst.fd, at.name)
+		return f.linkTo(n, dst.fd, at.name)
 	}
 	temp := f.tempName()
-	if err := fsat.Link(src.fd, from.name, f.tmp, temp); err != nil {
+	if err := f.linkTo(n, f.tmp, temp); err != nil {
 		return err
 	}
 	if err := fsat.Rename(f.tmp, temp, dst.fd, at.name, 0); err != nil {
@@ -82,4 +79,18 @@ func (f *FS) linkAt(n, d *node, at slot) error {
 		return err
 	}
 	return nil
+}
+
+// linkTo links n to a name in the upper. Preconditions: n.mu is held.
+func (f *FS) linkTo(n *node, dirfd int, name string) error {
+	if n.fresh {
+		return fsat.LinkOpen(n.held.fd, dirfd, name)
+	}
+	from := n.places[0]
+	src, err := f.handleOf(from.dir)
+	if err != nil {
+		return err
+	}
+	defer src.release()
+	return fsat.Link(src.fd, from.name, dirfd, name)
 }

@@ -76,6 +76,22 @@ func (fs *filesystem) Create(<-chan struct{}, *fuse.CreateIn, string, *fuse.Crea
 	return fuse.ENOSYS
 }
 
+// Tmpfile answers TMPFILE. It is the one request that opens; the handle is
+// never looked at.
+func (fs *filesystem) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
+	if fs.cow == nil {
+		return fuse.EROFS
+	}
+	var st cow.Stat
+	what := cow.New{Mode: unix.S_IFREG | in.Mode&0o7777, UID: in.Uid, GID: in.Gid}
+	if err := fs.cow.Tmpfile(merge.Ino(in.NodeId), what, &st); err != nil {
+		return fs.status("tmpfile", in.NodeId, err)
+	}
+	fs.entry(&out.EntryOut, &st)
+	out.OpenFlags = fuse.FOPEN_KEEP_CACHE
+	return fuse.OK
+}
+
 // Mkdir answers MKDIR.
 func (fs *filesystem) Mkdir(_ <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
 	return fs.create(&in.InHeader, name, cow.New{Mode: unix.S_IFDIR | in.Mode&0o7777}, out)

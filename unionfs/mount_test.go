@@ -186,6 +186,7 @@ func (r *rig) unmount() {
 	if err := unix.Unmount(r.dir, 0); err != nil {
 		r.t.Errorf("unmount: %v", err)
 		unix.Unmount(r.dir, unix.MNT_DETACH)
+		cmd.Process.Kill() // whoever is in the way, the test must end
 	}
 	r.in.Close()
 	if err := cmd.Wait(); err != nil {

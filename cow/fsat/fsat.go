@@ -137,6 +137,20 @@ func Link(oldDir int, oldName string, newDir int, newName string) error {
 	return unix.Linkat(oldDir, oldName, newDir, newName, 0)
 }
 
+// Tmpfile makes a regular file without a name on the filesystem of dirfd, open
+// for reading and writing. EOPNOTSUPP: that filesystem has none.
+func Tmpfile(dirfd int, mode uint32) (int, error) {
+	return open(dirfd, ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, mode)
+}
+
+// LinkOpen gives a file of [Tmpfile] a name.
+func LinkOpen(fd, newDir int, newName string) error {
+	if err := component(newName); err != nil {
+		return err
+	}
+	return unix.Linkat(unix.AT_FDCWD, magicLink(fd), newDir, newName, unix.AT_SYMLINK_FOLLOW)
+}
+
 // Unlink removes a name that is not a folder's.
 func Unlink(dirfd int, name string) error {
 	if err := component(name); err != nil {
