@@ -9,10 +9,9 @@ import (
 )
 
 // exempt names the tests of the suite that a disk filesystem does not pass
-// either, or that ask for what FUSE does not offer here.
+// either.
 var exempt = map[string]string{
 	"FcntlFlockLocksFile": "locks of one process never conflict with each other (fcntl(2)); fails on ext4 too",
-	"Tmpfile":             "O_TMPFILE is optional (open(2)); the server does not offer it",
 }
 
 // TestPOSIX runs go-fuse's suite of POSIX behaviours on the writable mount.
