@@ -17,7 +17,6 @@ var arrows = map[string][]string{
 	"cow/fsat":            {},
 	"unionfs/transport":   {},
 	"unionfs/merge":       {"whiteout"},
-	"unionfs/dirlower":    {"whiteout", "cow/fsat"},
 	"cow":                 {"whiteout", "cow/fsat"},
 	"unionfs":             {"cow", "whiteout", "cow/fsat", "unionfs/transport"},
 	"imagestore/blob":     {},
