@@ -7,7 +7,7 @@ set -euo pipefail
 build=(ca-certificates curl git openssl unzip)
 demo=("${build[@]}" busybox-static debootstrap docker-registry fuse3)
 test=("${demo[@]}" acl attr buildah docker.io e2fsprogs fuse-overlayfs gcc libc6-dev
-	podman procps runc skopeo sqlite3 umoci util-linux xz-utils zstd)
+	podman procps python3 runc skopeo sqlite3 umoci util-linux xz-utils zstd)
 
 case ${1:-} in
 build) list=("${build[@]}") ;;
@@ -27,7 +27,7 @@ installed() {
 # built from source is as good as Debian's.
 satisfied() {
 	case $1 in
-	curl | git | openssl | unzip | gcc) command -v "$1" >/dev/null ;;
+	curl | git | openssl | unzip | gcc | python3) command -v "$1" >/dev/null ;;
 	docker.io) command -v dockerd >/dev/null && command -v docker >/dev/null ;;
 	*) installed "$1" ;;
 	esac
