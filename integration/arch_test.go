@@ -26,7 +26,6 @@ var arrows = map[string][]string{
 	"imagestore/registry": {"imagestore", "imagestore/blob", "imagestore/layer"},
 	"container":           {"imagestore", "unionfs", "unionfs/transport", "cow", "cow/fsat"},
 	"build":               {"imagestore", "imagestore/layer", "container"},
-	"build/dockerfile":    {"build", "imagestore", "imagestore/layer", "container"},
 }
 
 // free may import whatever it likes; nothing imports it.
@@ -40,7 +39,7 @@ var outside = map[string][]string{
 	"oras.land/oras-go/v2":            {"imagestore/registry"},
 	"github.com/klauspost/compress":   {"imagestore", "imagestore/archive", "imagestore/registry", "imagestore/layer", "build"},
 	"github.com/google/renameio/v2":   {"imagestore", "imagestore/blob", "imagestore/layer", "container", "imagestore/archive", "imagestore/registry", "cmd/"},
-	"github.com/moby/buildkit":        {"build", "build/dockerfile"},
+	"github.com/moby/buildkit":        {"build"},
 	"github.com/moby/sys/user":        {"container", "cmd/"},
 	"github.com/rogpeppe/go-internal": {},
 }
