@@ -105,13 +105,12 @@ func (d *folder) compact() {
 	d.order, d.dead = kept, 0
 }
 
-// Dirent is one entry of a listing. If Known, the node is untouched and its
-// attributes are the lower's.
+// Dirent is one entry of a listing.
 type Dirent struct {
 	Name   string
 	Ino    merge.Ino
-	Type   uint32
-	Cookie uint64
+	Type   uint32 // S_IFMT bits
+	Cookie uint64 // reading goes on behind this entry
 }
 
 // ReadDir calls yield for the entries of folder ino behind cookie after, "."

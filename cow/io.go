@@ -210,11 +210,6 @@ func (f *FS) Fsync(ino merge.Ino, dataOnly bool) error {
 	return unix.Fsync(h.fd)
 }
 
-// Sync waits until everything is on the disk.
-func (f *FS) Sync() error {
-	return unix.Syncfs(f.tmp)
-}
-
 // Statfs fills in how full the upper's filesystem is.
 func (f *FS) Statfs(out *unix.Statfs_t) error {
 	return unix.Fstatfs(f.tmp, out)
