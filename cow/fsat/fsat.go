@@ -66,9 +66,6 @@ func OpenDir(dirfd int, name string) (int, error) {
 	return Open(dirfd, name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 }
 
-// OpenPath opens name as a mere handle (O_PATH), whatever its type.
-func OpenPath(dirfd int, name string) (int, error) { return Open(dirfd, name, unix.O_PATH, 0) }
-
 // Close closes a descriptor. On Linux it must not be repeated after EINTR.
 func Close(fd int) error {
 	if err := unix.Close(fd); err != unix.EINTR {
@@ -209,8 +206,3 @@ func Utimes(dirfd int, name string, atime, mtime unix.Timespec) error {
 // magicLink is the path of a descriptor's own file. Following it leads to that
 // file, also when it is a symbolic link or has no name any more (proc(5)).
 func magicLink(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
-
-// Reopen opens the file that fd stands for once more, with other flags.
-func Reopen(fd, flags int) (int, error) {
-	return open(unix.AT_FDCWD, magicLink(fd), flags|unix.O_CLOEXEC, 0)
-}
