@@ -1,5 +1,5 @@
 // Package build makes new images: from what a container changed ([Commit]),
-// from a tar of a root filesystem (Import), and by instructions that change a
+// from a tar of a root filesystem ([Import]), and by instructions that change a
 // config ([ApplyChanges]). Dockerfiles are the business of package
 // build/dockerfile.
 //
@@ -39,24 +39,41 @@ func (c *Changes) Close() error { return c.lower.Close() }
 
 // Diff finds what a container changed against its image.
 func Diff(ctx context.Context, st *imagestore.Store, src Source) (*Changes, error) {
-	img, err := st.Get(ctx, src.Container.Image)
+	view, err := src.open(ctx, st)
 	if err != nil {
 		return nil, err
 	}
-	if err := src.flush(); err != nil {
-		return nil, err
-	}
-	view, err := st.View(ctx, img)
-	if err != nil {
-		return nil, err
-	}
-	changes, err := layer.Diff(ctx, layer.Upper{
-		Dir: src.Container.UpperDir(), Work: src.Container.WorkDir(), Root: src.Container.Privileged,
-	}, view)
+	changes, err := layer.Diff(ctx, src.upper(), view)
 	if err != nil {
 		return nil, errors.Join(err, view.Close())
 	}
 	return &Changes{Changes: changes, lower: view}, nil
+}
+
+// Export writes the whole tree of a container, as a mount of it shows it, as
+// one flat tar.
+func Export(ctx context.Context, st *imagestore.Store, src Source, w io.Writer) error {
+	view, err := src.open(ctx, st)
+	if err != nil {
+		return err
+	}
+	return errors.Join(layer.WriteMerged(ctx, src.upper(), view, w), view.Close())
+}
+
+// open opens the image below the changes, once these are all in the upper.
+func (s *Source) open(ctx context.Context, st *imagestore.Store) (*imagestore.View, error) {
+	img, err := st.Get(ctx, s.Container.Image)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.flush(); err != nil {
+		return nil, err
+	}
+	return st.View(ctx, img)
+}
+
+func (s *Source) upper() layer.Upper {
+	return layer.Upper{Dir: s.Container.UpperDir(), Work: s.Container.WorkDir(), Root: s.Container.Privileged}
 }
 
 // flush lets the kernel hand all written data of the mount to its server.

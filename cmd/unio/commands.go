@@ -11,6 +11,7 @@ func commands() []*cli.Command {
 		chrootCommand(),
 		commitCommand(),
 		diffCommand(),
+		exportCommand(),
 		fsckCommand(),
 		historyCommand(),
 		imagesCommand(),
@@ -56,6 +57,7 @@ func containerGroup() *cli.Command {
 	return group("container", "Manage containers",
 		commitCommand(),
 		diffCommand(),
+		exportCommand(),
 		named(psCommand(), "ls", "list", "ps"),
 		named(rmCommand(), "rm", "remove"),
 	)

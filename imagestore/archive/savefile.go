@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -17,6 +18,11 @@ import (
 // there is replaced. A path that names something else, a folder, device or
 // pipe, is refused, as is one in a folder that is not there.
 func SaveFile(ctx context.Context, st *imagestore.Store, names []string, path string, o SaveOptions) error {
+	return WriteFile(path, func(w io.Writer) error { return Save(ctx, st, names, w, o) })
+}
+
+// WriteFile gives whatever write writes a file as [SaveFile] does.
+func WriteFile(path string, write func(io.Writer) error) error {
 	if err := checkOutput(path); err != nil {
 		return err
 	}
@@ -25,7 +31,7 @@ func SaveFile(ctx context.Context, st *imagestore.Store, names []string, path st
 		return err
 	}
 	defer os.Remove(f.Name()) // fails after the rename, as it should
-	err = Save(ctx, st, names, f, o)
+	err = write(f)
 	if err == nil {
 		err = f.Sync()
 	}
