@@ -23,7 +23,7 @@ func (fs *filesystem) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.A
 }
 
 func changeOf(in *fuse.SetAttrIn) cow.Change {
-	c := cow.Change{KillPriv: in.Valid&fuse.FATTR_KILL_SUIDGID != 0}
+	c := cow.Change{KillPriv: in.Valid&fuse.FATTR_KILL_SUIDGID != 0 || heraldsWrite(in)}
 	if in.Valid&fuse.FATTR_MODE != 0 {
 		c.Mode = &in.Mode
 	}
@@ -43,6 +43,15 @@ func changeOf(in *fuse.SetAttrIn) cow.Change {
 		c.Mtime = timeOf(in.Mtime, in.Mtimensec, in.Valid&fuse.FATTR_MTIME_NOW != 0)
 	}
 	return c
+}
+
+// heraldsWrite recognises the SETATTR that the kernel sends before a write that
+// takes setuid and setgid bits away (__remove_privs in fs/inode.c,
+// fuse_setattr): it asks for nothing, since it leaves the taking to the WRITE.
+// But only an answer with the bits gone makes the kernel forget them.
+func heraldsWrite(in *fuse.SetAttrIn) bool {
+	const nothing = fuse.FATTR_FH | fuse.FATTR_LOCKOWNER | fuse.FATTR_CTIME
+	return in.Valid&^uint32(nothing) == 0 && in.InHeader.Uid != 0
 }
 
 func timeOf(sec uint64, nsec uint32, now bool) *unix.Timespec {

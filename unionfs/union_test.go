@@ -75,6 +75,13 @@ l=ctypes.CDLL(None,use_errno=True)
 def x(a,b):
   assert l.renameat2(-100,a,-100,b,2)==0, os.strerror(ctypes.get_errno())
 x(b'etc/passwd',b'usr/lib/big'); x(b'usr/lib/deep',b'empty'); x(b'etc',b'usr/bin/b')"`,
+	"write clears suid": `chmod 777 . usr usr/bin; chown 65534:65534 usr/lib/big usr/bin/b etc/passwd; chmod 4755 usr/lib/big; chmod 6777 usr/bin/b; chmod 2777 etc/passwd
+nobody="setpriv --reuid 65534 --regid 65534 --clear-groups"
+stat -c %a usr/lib/big usr/bin/b etc/passwd
+$nobody sh -c 'echo x >> usr/lib/big; truncate -s 1 usr/bin/b; echo y > etc/passwd'
+test "$(stat -c %a usr/lib/big usr/bin/b etc/passwd | tr '\n' ' ')" = "755 777 777 "
+chmod 4711 usr/lib/big; echo root >> usr/lib/big; test $(stat -c %a usr/lib/big) = 4711
+$nobody chown 65534 usr/lib/big; test $(stat -c %a usr/lib/big) = 711`,
 	"setgid folder": `chgrp 50 usr; chmod g+s usr; mkdir usr/sub; echo s > usr/f; mkdir usr/sub/sub`,
 }
 
