@@ -72,8 +72,14 @@ func TestSeenFilesCostNothing(t *testing.T) {
 	for kind, mnt := range mounts {
 		walk := func() { seeEverything(t, filepath.Join(mnt, "usr")) }
 		walk()
-		walk()
-		if cost := b.cost(mnt, walk); sum(cost) != 0 {
+		var cost map[string]int64
+		for range 4 { // a kernel short of memory may drop a page between two walks, not between all
+			walk()
+			if cost = b.cost(mnt, walk); sum(cost) == 0 {
+				break
+			}
+		}
+		if sum(cost) != 0 {
 			t.Errorf("%s: a warm walk cost %v", kind, cost)
 		}
 	}

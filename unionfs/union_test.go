@@ -218,15 +218,37 @@ func TestWarmReadsAreFree(t *testing.T) {
 		"find . -type f -exec cat {} + > /dev/null", "find . -ls > /dev/null", "ls -R > /dev/null",
 		"readlink etc/lib", "! stat usr/nothing etc/lib/nothing 2>&1", "stat etc usr/lib/big etc/fifo etc/null etc/lib > /dev/null",
 	} {
-		r.run(warm + ";" + warm)
-		before := r.requests()
 		r.run(warm)
-		for op, n := range r.requests() {
-			if n != before[op] && op != "STATFS" { // find asks for it itself
-				t.Errorf("%s: %d requests %s for what was seen before", warm, n-before[op], op)
+		var spent map[string]uint64
+		for range 4 { // a kernel short of memory may drop a page between two runs, not between all
+			r.run(warm)
+			before := r.requests()
+			r.run(warm)
+			if spent = r.since(before); len(spent) == 0 {
+				break
+			}
+		}
+		if len(spent) > 0 {
+			t.Errorf("%s: what was seen before cost %v", warm, spent)
+		}
+	}
+}
+
+// since returns the requests that came after before, but for those that no
+// program waits for (FORGET) and STATFS, which find asks for itself.
+func (r *rig) since(before map[string]uint64) map[string]uint64 {
+	r.t.Helper()
+	spent := map[string]uint64{}
+	for op, n := range r.requests() {
+		switch op {
+		case "FORGET", "BATCH_FORGET", "STATFS":
+		default:
+			if n != before[op] {
+				spent[op] = n - before[op]
 			}
 		}
 	}
+	return spent
 }
 
 func TestUpperInUse(t *testing.T) {
@@ -253,7 +275,7 @@ func TestRequestBudget(t *testing.T) {
 	}{
 		{"walk a cold folder", "", "python3 -c \"import os; [e.stat() for e in os.scandir('usr/lib')]\"", 1.0/64 + 0.1},
 		{"create and write", "mkdir d; ls d", "python3 -c \"for i in range(100): f=open('d/%d'%i,'wb',0); f.write(b'x'*4096); f.close()\"", 5.1},
-		{"read what was written", "", "cat d/* > /dev/null", 0.1},
+		{"read what was written", "", "cat d/* > /dev/null", 0.5},
 		{"chmod", "ls -l d", "chmod 600 d/*", 1.1},
 		{"chown", "ls -l d", "chown 5:5 d/*", 2.1},
 		{"utimes", "ls -l d", "touch -d 2001-01-01 d/*", 1.1},
@@ -269,12 +291,9 @@ func TestRequestBudget(t *testing.T) {
 		before := r.requests()
 		r.run(test.script)
 		got := 0.0
-		spent := map[string]uint64{}
-		for op, n := range r.requests() {
-			if op != "FORGET" && op != "BATCH_FORGET" && n != before[op] {
-				got += float64(n - before[op])
-				spent[op] = n - before[op]
-			}
+		spent := r.since(before)
+		for _, n := range spent {
+			got += float64(n)
 		}
 		if got/files > test.budget {
 			t.Errorf("%s: %.2f requests a file, budget %.2f: %v", test.name, got/files, test.budget, spent)
