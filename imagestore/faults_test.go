@@ -214,11 +214,22 @@ func smallDisk(t *testing.T, mib int) string {
 		}
 	}
 	t.Cleanup(func() {
-		if err := unix.Unmount(mnt, 0); err != nil {
+		if err := unmount(mnt); err != nil {
 			t.Errorf("unmount: %v", err)
 		}
 	})
 	return filepath.Join(mnt, "store")
+}
+
+// unmount takes a mount away. A program that another test is just starting
+// holds all descriptors of this process until it runs, so it may be busy for a
+// moment.
+func unmount(dir string) error {
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if err := unix.Unmount(dir, 0); err != unix.EBUSY || time.Now().After(end) {
+			return err
+		}
+	}
 }
 
 // needRoot skips what needs to mount.

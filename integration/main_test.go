@@ -212,7 +212,7 @@ func (b *box) onDisk(size, features string) {
 	shell(b.t, b.dir, "truncate -s "+size+" disk.img && mkfs.ext4 -q -O "+features+" disk.img && mount -o loop disk.img store && rmdir store/lost+found")
 	b.t.Cleanup(func() {
 		b.unmountAll()
-		if err := unix.Unmount(b.store(), 0); err != nil {
+		if err := unmount(b.store()); err != nil {
 			b.t.Errorf("unmount %s: %v", b.store(), err)
 		}
 	})
@@ -228,4 +228,15 @@ func shell(t *testing.T, dir, script string) string {
 		t.Fatalf("%s\n%v\n%s", script, err, out)
 	}
 	return strings.TrimSpace(string(out))
+}
+
+// unmount takes a mount away. A program that another test is just starting
+// holds all descriptors of this process until it runs, so it may be busy for a
+// moment.
+func unmount(dir string) error {
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if err := unix.Unmount(dir, 0); err != unix.EBUSY || time.Now().After(end) {
+			return err
+		}
+	}
 }

@@ -109,7 +109,7 @@ func TestUpperFitsOverlayfs(t *testing.T) {
 	must(t, unix.Mount("overlay", b.path("merged"), "overlay", 0, options))
 	ours := func(name string) bool { return strings.HasPrefix(name, "trusted.unio.") }
 	got := readTree(t, b.path("merged"), tree.Options{IgnoreXattr: ours})
-	must(t, unix.Unmount(b.path("merged"), 0))
+	must(t, unmount(b.path("merged")))
 	for _, line := range tree.Diff(want, got, 20) {
 		t.Error(line)
 	}

@@ -183,7 +183,7 @@ func (r *rig) unmount() {
 	}
 	cmd := r.cmd
 	r.cmd = nil
-	if err := unix.Unmount(r.dir, 0); err != nil {
+	if err := unmount(r.dir); err != nil {
 		r.t.Errorf("unmount: %v", err)
 		unix.Unmount(r.dir, unix.MNT_DETACH)
 		cmd.Process.Kill() // whoever is in the way, the test must end
@@ -191,6 +191,17 @@ func (r *rig) unmount() {
 	r.in.Close()
 	if err := cmd.Wait(); err != nil {
 		r.t.Errorf("server: %v", err)
+	}
+}
+
+// unmount takes a mount away. A program that another test is just starting
+// holds all descriptors of this process until it runs, so it may be busy for a
+// moment.
+func unmount(dir string) error {
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if err := unix.Unmount(dir, 0); err != unix.EBUSY || time.Now().After(end) {
+			return err
+		}
 	}
 }
 
