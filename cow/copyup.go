@@ -33,6 +33,15 @@ func (f *FS) copyUp(ino merge.Ino) (*node, error) {
 	return n, f.lift(n, 0, false)
 }
 
+// copyUpFolder is copyUp of what must be a folder.
+func (f *FS) copyUpFolder(ino merge.Ino) (*node, error) {
+	n, err := f.copyUp(ino)
+	if err == nil && !n.isDir() {
+		err = unix.ENOTDIR
+	}
+	return n, err
+}
+
 // copyUpData returns regular file ino as one of the upper, with its first
 // limit bytes of data in the upper too.
 func (f *FS) copyUpData(ino merge.Ino, limit uint64) (*node, error) {

@@ -28,12 +28,9 @@ func (f *FS) Create(dir merge.Ino, name string, what New, st *Stat) error {
 	if whiteout.IsDevice(what.Mode, what.Rdev) {
 		return unix.EPERM // as overlayfs refuses it (ovl_mknod): it would hide its own name
 	}
-	d, err := f.copyUp(dir)
+	d, err := f.copyUpFolder(dir)
 	if err != nil {
 		return err
-	}
-	if !d.isDir() {
-		return unix.ENOTDIR
 	}
 	d.dir.mu.Lock()
 	defer d.dir.mu.Unlock()

@@ -20,12 +20,9 @@ func (f *FS) Link(ino, dir merge.Ino, name string, st *Stat) error {
 	if n.isDir() {
 		return unix.EPERM
 	}
-	d, err := f.copyUp(dir)
+	d, err := f.copyUpFolder(dir)
 	if err != nil {
 		return err
-	}
-	if !d.isDir() {
-		return unix.ENOTDIR
 	}
 	if err := f.link(n, d, name); err != nil {
 		return err

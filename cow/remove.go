@@ -11,12 +11,9 @@ import (
 
 // Unlink removes name, which is not a folder's, from folder dir.
 func (f *FS) Unlink(dir merge.Ino, name string) error {
-	d, err := f.copyUp(dir)
+	d, err := f.copyUpFolder(dir)
 	if err != nil {
 		return err
-	}
-	if !d.isDir() {
-		return unix.ENOTDIR
 	}
 	if err := f.countable(d, name); err != nil {
 		return err
@@ -176,12 +173,9 @@ func (f *FS) forgetPlace(d *node, name string, n *node, below bool) {
 
 // Rmdir removes the empty folder name from folder dir.
 func (f *FS) Rmdir(dir merge.Ino, name string) error {
-	d, err := f.copyUp(dir)
+	d, err := f.copyUpFolder(dir)
 	if err != nil {
 		return err
-	}
-	if !d.isDir() {
-		return unix.ENOTDIR
 	}
 	d.dir.mu.Lock()
 	defer d.dir.mu.Unlock()

@@ -37,14 +37,11 @@ func (f *FS) Rename(oldDir merge.Ino, oldName string, newDir merge.Ino, newName 
 	}
 	m := &move{oldName: oldName, newName: newName, flags: flags}
 	var err error
-	if m.od, err = f.copyUp(oldDir); err != nil {
+	if m.od, err = f.copyUpFolder(oldDir); err != nil {
 		return err
 	}
-	if m.nd, err = f.copyUp(newDir); err != nil {
+	if m.nd, err = f.copyUpFolder(newDir); err != nil {
 		return err
-	}
-	if !m.od.isDir() || !m.nd.isDir() {
-		return unix.ENOTDIR
 	}
 	for {
 		if err := f.prepareMove(m); err != nil {
