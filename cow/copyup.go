@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"unio/cow/failpoint"
 	"unio/cow/fsat"
 	"unio/unionfs/merge"
 	"unio/whiteout"
@@ -121,15 +122,18 @@ func (f *FS) build(n *node, a *merge.Attr, limit uint64, data bool) (string, err
 	if err := f.makeLike(n, temp, ownerOf(a)); err != nil {
 		return "", err
 	}
+	failpoint.Hit("copyup.built")
 	metacopy := n.typ == unix.S_IFREG && !data && a.Size > 0
 	err := f.fill(n, temp, a, fillHow{limit: limit, data: data})
 	if err == nil {
+		failpoint.Hit("copyup.filled")
 		err = f.dress(n, spot{fd: f.tmp, name: temp}, a, metacopy)
 	}
 	if err != nil {
 		f.discard(temp)
 		return "", err
 	}
+	failpoint.Hit("copyup.dressed")
 	return temp, nil
 }
 

@@ -3,6 +3,7 @@ package cow
 import (
 	"golang.org/x/sys/unix"
 
+	"unio/cow/failpoint"
 	"unio/cow/fsat"
 	"unio/unionfs/merge"
 	"unio/whiteout"
@@ -116,11 +117,13 @@ func (f *FS) make(d *node, dirfd int, at slot, what New, st *Stat) (*node, error
 	if err != nil {
 		return nil, err
 	}
+	failpoint.Hit("create.made")
 	made := where
 	if fd >= 0 {
 		made = spot{fd: fd}
 	}
 	err = f.finish(made, at, what, st)
+	failpoint.Hit("create.finished")
 	if err == nil && at.white {
 		err = f.replaceWhiteout(where.name, dirfd, at.name, what.Mode)
 	}
@@ -128,6 +131,7 @@ func (f *FS) make(d *node, dirfd int, at slot, what New, st *Stat) (*node, error
 		f.undo(where, fd)
 		return nil, err
 	}
+	failpoint.Hit("create.placed")
 	return f.enter(d, at.name, st, fd), nil
 }
 
@@ -181,6 +185,7 @@ func (f *FS) replaceWhiteout(temp string, dirfd int, name string, mode uint32) e
 	if err := fsat.Rename(f.tmp, temp, dirfd, name, unix.RENAME_EXCHANGE); err != nil {
 		return err
 	}
+	failpoint.Hit("create.exchanged")
 	f.discard(temp)
 	return nil
 }

@@ -3,6 +3,7 @@ package cow
 import (
 	"golang.org/x/sys/unix"
 
+	"unio/cow/failpoint"
 	"unio/cow/fsat"
 	"unio/unionfs/merge"
 )
@@ -45,9 +46,11 @@ func (f *FS) link(n, d *node, name string) error {
 	if err := f.countNames(n, +1); err != nil {
 		return err
 	}
+	failpoint.Hit("link.counted")
 	if err := f.linkAt(n, d, at); err != nil {
 		return firstError(err, f.countNames(n, -1))
 	}
+	failpoint.Hit("link.placed")
 	if n.fresh {
 		f.born(n)
 	}
@@ -71,6 +74,7 @@ func (f *FS) linkAt(n, d *node, at slot) error {
 	if err := f.linkTo(n, f.tmp, temp); err != nil {
 		return err
 	}
+	failpoint.Hit("link.linked")
 	if err := fsat.Rename(f.tmp, temp, dst.fd, at.name, 0); err != nil {
 		f.discard(temp)
 		return err

@@ -3,6 +3,7 @@ package cow
 import (
 	"golang.org/x/sys/unix"
 
+	"unio/cow/failpoint"
 	"unio/cow/fsat"
 	"unio/unionfs/merge"
 )
@@ -45,6 +46,7 @@ func (f *FS) keepTimes(fd int, change func() error) error {
 	if err := change(); err != nil {
 		return err
 	}
+	failpoint.Hit("copyup.renamed")
 	return fsat.Utimes(fd, "", st.Atim, st.Mtim)
 }
 
@@ -59,6 +61,7 @@ func (f *FS) placeHub(n *node, temp string, links uint32) error {
 	if err := fsat.Rename(f.tmp, temp, f.hub.held.fd, name, unix.RENAME_NOREPLACE); err != nil {
 		return err
 	}
+	failpoint.Hit("copyup.hub")
 	n.places = append(n.places, place{f.hub, name})
 	n.hubbed, n.nlink, n.inUpper = true, links, true
 	return nil
@@ -161,9 +164,11 @@ func (f *FS) complete(n *node, limit uint64) error {
 			return err
 		}
 	}
+	failpoint.Hit("copyup.data")
 	if err := fsat.RemoveXattr(h.fd, "", f.names.Metacopy); err != nil && err != unix.ENODATA {
 		return err
 	}
+	failpoint.Hit("copyup.whole")
 	n.whole.Store(true)
 	return fsat.Utimes(h.fd, "", st.Atim, st.Mtim)
 }

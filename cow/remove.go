@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"unio/cow/failpoint"
 	"unio/cow/fsat"
 	"unio/unionfs/merge"
 )
@@ -81,8 +82,11 @@ func (f *FS) unlink(d *node, name string, n *node) error {
 	if err := f.unlinkAt(d, name, below != 0); err != nil {
 		return err
 	}
+	failpoint.Hit("unlink.removed")
 	f.forgetPlace(d, name, n, below != 0)
-	return f.lose(n, last)
+	err = f.lose(n, last)
+	failpoint.Hit("unlink.counted")
+	return err
 }
 
 // lose records that a name of n is gone. Preconditions: n.mu is held for
@@ -235,6 +239,7 @@ func (f *FS) rmdir(d *node, name string, n *node) error {
 	if err != nil {
 		return err
 	}
+	failpoint.Hit("rmdir.removed")
 	f.forgetPlace(d, name, n, below != 0)
 	d.dir.subdirs--
 	f.bury(n)

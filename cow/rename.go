@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"unio/cow/failpoint"
 	"unio/cow/fsat"
 	"unio/unionfs/merge"
 )
@@ -221,9 +222,11 @@ func (f *FS) replace(m *move) error {
 	if err := f.ready(m.src, m.od, m.oldName, m.newBelow); err != nil {
 		return err
 	}
+	failpoint.Hit("rename.ready")
 	if err := f.renameUpper(m, old, now); err != nil {
 		return err
 	}
+	failpoint.Hit("rename.renamed")
 	if m.dst != nil {
 		f.forgetPlace(m.nd, m.newName, m.dst, false)
 	}
@@ -347,6 +350,7 @@ func (f *FS) renameUpper(m *move, old, now int) error {
 		if err := fsat.Rename(old, m.oldName, now, m.newName, unix.RENAME_EXCHANGE); err != nil {
 			return err
 		}
+		failpoint.Hit("rename.overwhiteout")
 		if m.oldBelow {
 			return nil
 		}
@@ -356,6 +360,7 @@ func (f *FS) renameUpper(m *move, old, now int) error {
 		return fsat.Rename(old, m.oldName, now, m.newName, 0)
 	}
 	err := fsat.Rename(old, m.oldName, now, m.newName, unix.RENAME_WHITEOUT)
+	failpoint.Hit("rename.whiteout")
 	if err != unix.EINVAL && err != unix.EPERM {
 		return err
 	}
@@ -382,6 +387,7 @@ func (f *FS) exchange(m *move) error {
 	if err := fsat.Rename(old, m.oldName, now, m.newName, unix.RENAME_EXCHANGE); err != nil {
 		return err
 	}
+	failpoint.Hit("rename.exchanged")
 	m.src.relocate(place{m.od, m.oldName}, place{m.nd, m.newName})
 	m.dst.relocate(place{m.nd, m.newName}, place{m.od, m.oldName})
 	m.od.dir.put(m.oldName, m.dst, m.oldBelow)

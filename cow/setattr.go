@@ -3,6 +3,7 @@ package cow
 import (
 	"golang.org/x/sys/unix"
 
+	"unio/cow/failpoint"
 	"unio/cow/fsat"
 	"unio/unionfs/merge"
 )
@@ -35,10 +36,12 @@ func (f *FS) Setattr(ino merge.Ino, c Change, st *Stat) error {
 		if err := f.truncate(n, int64(*c.Size)); err != nil {
 			return err
 		}
+		failpoint.Hit("setattr.truncated")
 	}
 	if err := f.change(n, &c); err != nil {
 		return err
 	}
+	failpoint.Hit("setattr.changed")
 	return f.statNode(n, st)
 }
 

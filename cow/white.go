@@ -3,6 +3,7 @@ package cow
 import (
 	"golang.org/x/sys/unix"
 
+	"unio/cow/failpoint"
 	"unio/cow/fsat"
 	"unio/whiteout"
 )
@@ -19,6 +20,7 @@ func (f *FS) cover(fd int, name string) error {
 	if err := f.hide(f.tmp, temp); err != nil {
 		return err
 	}
+	failpoint.Hit("whiteout.linked")
 	if err := fsat.Rename(f.tmp, temp, fd, name, 0); err != nil {
 		f.discard(temp)
 		return err
@@ -33,6 +35,7 @@ func (f *FS) coverDir(fd int, name string) error {
 		return err
 	}
 	err := fsat.Rename(f.tmp, temp, fd, name, unix.RENAME_EXCHANGE)
+	failpoint.Hit("rmdir.covered")
 	f.discard(temp)
 	return err
 }
@@ -56,6 +59,7 @@ func (f *FS) whiteoutAt(link func(temp string) error) error {
 	if f.white.name != "" {
 		f.discard(f.white.name)
 	}
+	failpoint.Hit("whiteout.made")
 	f.white.name = temp
 	return link(temp)
 }
@@ -81,11 +85,13 @@ func (f *FS) clearWhiteouts(n *node, white []string) error {
 		return err
 	}
 	n.dir.lower = 0
+	failpoint.Hit("rmdir.opaque")
 	for _, name := range white {
 		if err := fsat.Unlink(h.fd, name); err != nil {
 			return err
 		}
 		n.dir.drop(name)
+		failpoint.Hit("rmdir.cleared")
 	}
 	return nil
 }
