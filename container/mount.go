@@ -30,6 +30,9 @@ type MountOptions struct {
 	Others bool
 	// Writeback lets the kernel collect small writes (see docs/design.md).
 	Writeback bool
+	// Volatile never waits for the disk; after a crash the container is
+	// refused (cow.ErrVolatile).
+	Volatile bool
 
 	// Server is the command line, the path of the program first, of a
 	// process that calls [Store.Serve] with descriptor 3.
@@ -43,6 +46,7 @@ type task struct {
 	Suid, Dev bool
 	Others    bool
 	Writeback bool
+	Volatile  bool
 	Debug     bool
 }
 
@@ -70,7 +74,7 @@ func (s *Store) Mount(ctx context.Context, o MountOptions) (*Mount, error) {
 	}
 	t := task{
 		Mount: m, Suid: o.Suid, Dev: o.Dev, Others: o.Others || os.Geteuid() == 0,
-		Writeback: o.Writeback, Debug: o.Debug,
+		Writeback: o.Writeback, Volatile: o.Volatile, Debug: o.Debug,
 	}
 	if err := start(ctx, o.Server, t); err != nil {
 		removeMade(m.Made)

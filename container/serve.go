@@ -169,6 +169,7 @@ func (w *served) openUpper() (err error) {
 	}
 	w.upper, err = cow.Open(cow.Options{
 		Upper: c.UpperDir(), Work: c.WorkDir(), Lower: w.lower, Root: c.Privileged, Log: w.log,
+		Volatile: w.task.Volatile,
 	})
 	return err
 }

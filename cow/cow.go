@@ -52,11 +52,15 @@ var ErrInUse = errors.New("the upper folder is in use by another mount")
 
 // Options say what to unite.
 type Options struct {
-	Upper string       // folder that holds the changes; must exist
-	Work  string       // folder on the same filesystem for what is being built; must exist
-	Lower merge.Lower  // what the changes are made to
-	Root  bool         // real owners and devices, trusted.* attributes; otherwise override_stat and user.*
-	Log   *slog.Logger // nil: nothing is logged
+	Upper string      // folder that holds the changes; must exist
+	Work  string      // folder on the same filesystem for what is being built; must exist
+	Lower merge.Lower // what the changes are made to
+	Root  bool        // real owners and devices, trusted.* attributes; otherwise override_stat and user.*
+	// Volatile leaves out every wait for the disk. The upper is marked until a
+	// clean Close; Open refuses a marked one with ErrVolatile.
+	Volatile bool
+	Resume   bool         // take over from a server that died while the mount lives on
+	Log      *slog.Logger // nil: nothing is logged
 }
 
 // FS is one writable union. Its methods may be called from several goroutines
@@ -75,6 +79,10 @@ type FS struct {
 	tmp  int   // WORK/tmp
 	hub  *node // WORK/hub as a folder of the upper
 	lock int   // keeps others off the upper
+
+	ordered  bool // the upper's filesystem keeps the order of changes (sync.go)
+	volatile bool
+	marked   bool // with the marks of a volatile mount
 
 	serial atomic.Uint64 // makes names in WORK/tmp unique
 	white  shared        // the whiteout that all others are links of
@@ -102,7 +110,7 @@ func Open(o Options) (*FS, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	f := &FS{
-		lower: o.Lower, names: whiteout.XattrsFor(o.Root), root: o.Root, log: o.Log,
+		lower: o.Lower, names: whiteout.XattrsFor(o.Root), root: o.Root, log: o.Log, volatile: o.Volatile,
 		tmp: -1, lock: -1, uid: os.Geteuid(), gid: os.Getegid(),
 	}
 	f.table.init()
@@ -125,8 +133,13 @@ func (f *FS) open(o Options) error {
 	f.top = f.newFolder(merge.RootIno, merge.RootIno)
 	f.top.held = newHandle(upper)
 	f.top.inUpper = true
-	if err := f.openWork(o.Work); err != nil {
+	if err := f.openWork(&o); err != nil {
 		return err
+	}
+	if o.Volatile {
+		if err := f.markVolatile(&o); err != nil {
+			return err
+		}
 	}
 	if err := f.adoptRoot(); err != nil {
 		return fmt.Errorf("prepare upper folder %s: %w", o.Upper, err)
@@ -153,7 +166,8 @@ func (f *FS) adoptRoot() error {
 }
 
 // openWork opens WORK and its two folders, and empties WORK/tmp.
-func (f *FS) openWork(path string) error {
+func (f *FS) openWork(o *Options) error {
+	path := o.Work
 	work, err := fsat.OpenRoot(path)
 	if err != nil {
 		return fmt.Errorf("open work folder %s: %w", path, err)
@@ -165,6 +179,10 @@ func (f *FS) openWork(path string) error {
 	if err := f.sameDevice(work); err != nil {
 		return err
 	}
+	if err := f.checkVolatile(o); err != nil {
+		return err
+	}
+	f.ordered = isOrdered(work)
 	if err := fsat.RemoveAll(work, tmpName); err != nil {
 		return fmt.Errorf("clear %s/%s: %w", path, tmpName, err)
 	}
@@ -214,8 +232,9 @@ func handleLimit() int {
 }
 
 // Close gives the upper back. Nothing is buffered here, so nothing is lost
-// when it is not called.
+// when it is not called, except that the upper of a volatile mount stays marked.
 func (f *FS) Close() error {
+	err := f.unmark()
 	f.table.each(func(n *node) { f.dropHandles(n) })
 	for _, n := range []*node{f.top, f.hub} {
 		if n != nil {
@@ -228,7 +247,7 @@ func (f *FS) Close() error {
 		}
 	}
 	f.tmp, f.lock = -1, -1
-	return f.lookups.close()
+	return firstError(err, f.lookups.close())
 }
 
 // tempName returns a name for something to be built in WORK/tmp.

@@ -189,27 +189,6 @@ func nextHole(segments []merge.Segment, off int64) int64 {
 	return off
 }
 
-// Fsync waits until a file's changes are on the disk. What has not been copied
-// up has none.
-func (f *FS) Fsync(ino merge.Ino, dataOnly bool) error {
-	n := f.table.get(ino)
-	if n == nil || !n.inUpperNow() {
-		return nil
-	}
-	if n.typ != unix.S_IFREG && n.typ != unix.S_IFDIR {
-		return nil
-	}
-	h, err := f.handleOf(n)
-	if err != nil {
-		return err
-	}
-	defer h.release()
-	if dataOnly {
-		return unix.Fdatasync(h.fd)
-	}
-	return unix.Fsync(h.fd)
-}
-
 // Statfs fills in how full the upper's filesystem is.
 func (f *FS) Statfs(out *unix.Statfs_t) error {
 	return unix.Fstatfs(f.tmp, out)

@@ -25,6 +25,7 @@ type node struct {
 	lookups atomic.Int64           // the kernel's references, of a node born in the upper
 	whole   atomic.Bool            // a regular file whose data is in the upper
 	cached  atomic.Pointer[handle] // an open descriptor, while the cache keeps it
+	settled settled                // what an fsync of it still has to wait for
 
 	copying sync.Mutex // held by the one who copies this node up
 

@@ -109,7 +109,7 @@ func (f *FS) copyData(fd int, ino merge.Ino, size uint64) error {
 	if err := unix.Ftruncate(fd, int64(size)); err != nil {
 		return err
 	}
-	return unix.Fdatasync(fd)
+	return f.syncData(fd)
 }
 
 func (f *FS) copySegment(fd int, ino merge.Ino, buf []byte, s merge.Segment) error {
@@ -168,6 +168,7 @@ func (f *FS) complete(n *node, limit uint64) error {
 	if err := fsat.RemoveXattr(h.fd, "", f.names.Metacopy); err != nil && err != unix.ENODATA {
 		return err
 	}
+	n.settled.unsettle()
 	failpoint.Hit("copyup.whole")
 	n.whole.Store(true)
 	return fsat.Utimes(h.fd, "", st.Atim, st.Mtim)

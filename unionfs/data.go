@@ -98,10 +98,14 @@ func (fs *filesystem) CopyFileRange(_ <-chan struct{}, in *fuse.CopyFileRangeIn)
 	return uint32(max(n, 0)), fs.status("copy_file_range", in.NodeId, err)
 }
 
-// Fsync answers FSYNC.
+// Fsync answers FSYNC. A volatile mount has nothing to do: told so once, the
+// kernel takes every later one for done (fuse_fsync in fs/fuse/file.c).
 func (fs *filesystem) Fsync(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	if fs.cow == nil {
 		return fuse.OK
+	}
+	if fs.cow.Volatile() {
+		return fuse.ENOSYS
 	}
 	const dataOnly = 1 // FUSE_FSYNC_FDATASYNC
 	return fs.status("fsync", in.NodeId, fs.cow.Fsync(merge.Ino(in.NodeId), in.FsyncFlags&dataOnly != 0))

@@ -56,6 +56,7 @@ func serve() error {
 	if up := os.Getenv("UNIO_TEST_UPPER"); up != "" {
 		o.Cow, err = cow.Open(cow.Options{
 			Upper: up, Work: os.Getenv("UNIO_TEST_WORK"), Lower: lower, Root: os.Geteuid() == 0, Log: log,
+			Volatile: os.Getenv("UNIO_TEST_VOLATILE") != "",
 		})
 		if err != nil {
 			return err

@@ -24,7 +24,7 @@ takes it away. Setuid programs and devices work in it with -o suid,dev only.`,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "read-only", Aliases: []string{"r"}, Usage: "Refuse changes; an image is mounted without a container"},
 			&cli.StringFlag{Name: "name", Usage: "Name of the new container"},
-			&cli.StringSliceFlag{Name: "options", Aliases: []string{"o"}, Usage: "Mount options, separated by commas: ro, rw, suid, nosuid,\ndev, nodev, allow_other, writeback"},
+			&cli.StringSliceFlag{Name: "options", Aliases: []string{"o"}, Usage: "Mount options, separated by commas: ro, rw, suid, nosuid,\ndev, nodev, allow_other, writeback, volatile"},
 			&cli.BoolFlag{Name: "stats", Usage: "Print the requests that the server of a mount has seen, as JSON"},
 		},
 		Before: maxArgs(2),
@@ -77,6 +77,8 @@ func mountFlags(o *container.MountOptions, values []string) error {
 			o.Others = true
 		case "writeback":
 			o.Writeback = true
+		case "volatile":
+			o.Volatile = true
 		default:
 			return fmt.Errorf("unknown mount option %q", word)
 		}
