@@ -88,6 +88,8 @@ type FS struct {
 	white  shared        // the whiteout that all others are links of
 	uid    int           // who we are, for a union without privilege
 	gid    int
+
+	reparented func(merge.Ino) // see OnReparent
 }
 
 // shared is a whiteout kept in WORK/tmp to be linked from.

@@ -20,6 +20,7 @@ import (
 	"runtime/debug"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 
 	"unio/cow"
 	"unio/unionfs/merge"
@@ -71,6 +72,9 @@ func Mount(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{dev: dev, done: make(chan struct{})}
+	if o.Cow != nil {
+		o.Cow.OnReparent(s.dropListing(o.Log))
+	}
 	handler := fuse.NewProtocolServer(newFilesystem(&o), protocolOptions(&o))
 	go func() {
 		s.err = dev.Serve(handler, transport.ServeOptions{})
@@ -83,6 +87,18 @@ func Mount(o Options) (*Server, error) {
 	case <-s.done:
 		return nil, errors.Join(fmt.Errorf("serve %s: %w", o.Dir, orUnmounted(s.err)),
 			transport.Unmount(o.Dir, transport.UnmountOptions{Lazy: true}))
+	}
+}
+
+// dropListing returns what makes the kernel forget the listing of a folder: it
+// does so by itself when an entry comes or goes, but not when the folder moves
+// and its ".." with it.
+func (s *Server) dropListing(log *slog.Logger) func(merge.Ino) {
+	return func(folder merge.Ino) {
+		err := s.dev.InvalidateInode(uint64(folder), 0, 0)
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			log.Warn("cannot drop the listing of a moved folder", "ino", uint64(folder), "err", err)
+		}
 	}
 }
 
