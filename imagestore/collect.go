@@ -59,6 +59,10 @@ type marks struct {
 	views  map[string]bool // base names in views/
 }
 
+func newMarks() *marks {
+	return &marks{blobs: map[digest.Digest]bool{}, layers: map[string]bool{}, views: map[string]bool{}}
+}
+
 // mark walks from the references to all that they need. A manifest that
 // cannot be read stops it: nobody knows what it needs.
 func (s *Store) mark() (*marks, error) {
@@ -66,7 +70,7 @@ func (s *Store) mark() (*marks, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &marks{blobs: map[digest.Digest]bool{}, layers: map[string]bool{}, views: map[string]bool{}}
+	m := newMarks()
 	for _, d := range r.index.Manifests {
 		if err := s.markDescriptor(m, d); err != nil {
 			return nil, err
@@ -178,12 +182,16 @@ func (s *Store) sweepBlobs(m *marks, c *Collected) error {
 		if info.Digest == "" || m.blobs[info.Digest] {
 			continue // what is no blob is not ours to remove
 		}
+		size, err := diskSize(info.Path)
+		if err != nil {
+			return err
+		}
 		if err := s.blobs.Remove(info.Digest); err != nil {
 			return err
 		}
-		s.log.Debug("removed blob", "digest", info.Digest, "bytes", info.Size)
+		s.log.Debug("removed blob", "digest", info.Digest, "bytes", size)
 		c.Blobs = append(c.Blobs, info.Digest)
-		c.Bytes += info.Size
+		c.Bytes += size
 	}
 	return nil
 }
@@ -218,10 +226,11 @@ func sweepFolder(dir string, keep func(name string) bool) (freed int64, err erro
 		if keep(e.Name()) || strings.HasPrefix(e.Name(), ".") {
 			continue
 		}
-		if fi, err := e.Info(); err == nil {
-			freed += fi.Size()
+		path := filepath.Join(dir, e.Name())
+		if size, err := diskSize(path); err == nil {
+			freed += size
 		}
-		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+		if err := os.Remove(path); err != nil {
 			return freed, err
 		}
 	}

@@ -16,9 +16,12 @@ func commands() []*cli.Command {
 		historyCommand(),
 		imagesCommand(),
 		importCommand(),
+		infoCommand(),
 		inspectCommand(),
 		layerCommand(),
 		loadCommand(),
+		loginCommand(),
+		logoutCommand(),
 		mountCommand(),
 		psCommand(),
 		pullCommand(),
@@ -26,10 +29,12 @@ func commands() []*cli.Command {
 		rmCommand(),
 		rmiCommand(),
 		saveCommand(),
+		searchCommand(),
 		tagCommand(),
 		umountCommand(),
 		imageGroup(),
 		containerGroup(),
+		systemGroup(),
 		runnerCommand(),
 		serveCommand(),
 		versionCommand(),
@@ -44,6 +49,7 @@ func imageGroup() *cli.Command {
 		imageInspectCommand(),
 		loadCommand(),
 		named(imagesCommand(), "ls", "list"),
+		imagePruneCommand(),
 		pullCommand(),
 		pushCommand(),
 		named(rmiCommand(), "rm", "remove"),
@@ -59,7 +65,17 @@ func containerGroup() *cli.Command {
 		diffCommand(),
 		exportCommand(),
 		named(psCommand(), "ls", "list", "ps"),
+		containerPruneCommand(),
 		named(rmCommand(), "rm", "remove"),
+	)
+}
+
+// systemGroup is "unio system".
+func systemGroup() *cli.Command {
+	return group("system", "Manage the store",
+		systemDfCommand(),
+		infoCommand(),
+		systemPruneCommand(),
 	)
 }
 

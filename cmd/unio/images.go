@@ -195,15 +195,20 @@ func splitName(name string) (repo, tag string) {
 	return reference.FamiliarName(n), missing
 }
 
+// imageHeaders are the columns of a table of images.
+func imageHeaders() map[string]string {
+	return map[string]string{
+		"Repository": "REPOSITORY", "Tag": "TAG", "Digest": "DIGEST", "ID": "IMAGE ID",
+		"CreatedSince": "CREATED", "CreatedAt": "CREATED AT", "Size": "SIZE",
+		"VirtualSize": "SIZE", "SharedSize": "SHARED SIZE", "UniqueSize": "UNIQUE SIZE", "Containers": "CONTAINERS",
+	}
+}
+
 func (l *imageLister) print(w io.Writer, format string, quiet bool, rows []any) error {
 	t := &listing{
 		standard: "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
 		quiet:    "{{.ID}}",
-		headers: map[string]string{
-			"Repository": "REPOSITORY", "Tag": "TAG", "Digest": "DIGEST", "ID": "IMAGE ID",
-			"CreatedSince": "CREATED", "CreatedAt": "CREATED AT", "Size": "SIZE",
-			"VirtualSize": "SIZE", "SharedSize": "SHARED SIZE", "UniqueSize": "UNIQUE SIZE", "Containers": "CONTAINERS",
-		},
+		headers:  imageHeaders(),
 	}
 	if l.digests && (format == "" || format == "table") {
 		t.standard = strings.Replace(t.standard, "\t{{.ID}}", "\t{{.Digest}}\t{{.ID}}", 1)

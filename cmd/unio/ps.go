@@ -66,15 +66,20 @@ func containerRow(c *container.Container, m *container.Mount, whole, quiet bool)
 	if quiet {
 		return id
 	}
-	status := "Created"
-	if m != nil && m.Dead {
-		status = "Dead"
-	} else if m != nil {
-		status = "Up " + ago(m.Created) + " (mounted)"
-	}
 	return strings.Join([]string{
-		id, imageTitle(c.ImageName, c.Image), command, ago(c.Created) + " ago", status, "", c.Name,
+		id, imageTitle(c.ImageName, c.Image), command, ago(c.Created) + " ago", statusText(m), "", c.Name,
 	}, "\t")
+}
+
+// statusText says whether a container is mounted; m is its mount, if any.
+func statusText(m *container.Mount) string {
+	switch {
+	case m == nil:
+		return "Created"
+	case m.Dead:
+		return "Dead"
+	}
+	return "Up " + ago(m.Created) + " (mounted)"
 }
 
 func ago(t time.Time) string { return units.HumanDuration(time.Since(t)) }

@@ -9,19 +9,20 @@ import (
 	"unio/imagestore/registry/registrytest"
 )
 
-// TestRegistryScripts runs testdata/registry/*.txtar beside one registry,
-// whose address is $REGISTRY. Each script uses repositories of its own.
+// TestRegistryScripts runs testdata/registry/*.txtar beside two
+// registries: $REGISTRY is open, $PRIVATE wants a password. Each script uses repositories of its own.
 func TestRegistryScripts(t *testing.T) {
-	addr := registrytest.Start(t)
+	addr, private := registrytest.Start(t), registrytest.StartPrivate(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/registry",
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("REGISTRY", addr)
+			e.Setenv("PRIVATE", private) // asks for someone's correct-horse
 			e.Setenv("DOCKER_CONFIG", e.WorkDir+"/.docker")
 			// For patterns, where the dots would stand for anything.
 			e.Setenv("REGISTRY_RE", strings.ReplaceAll(addr, ".", `\.`))
 			return setupScript(e)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"status": cmdStatus},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"status": cmdStatus, "busybox": cmdBusybox},
 	})
 }

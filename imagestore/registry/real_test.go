@@ -309,17 +309,10 @@ func putManifest(t testing.TB, addr, repo, tag string, raw []byte) {
 	}
 }
 
-// htpasswd is "someone" with the password "correct-horse".
-const htpasswd = "someone:$2b$04$hBhYN/79FBYE8MGyBjdTWOgLKGiH7p2Ku8bTPEWfZ8AIj2oS019G2\n"
-
 // The credentials lie where docker keeps them: in config.json, or with a
 // helper that it names.
 func TestRealCredentials(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "htpasswd")
-	if err := os.WriteFile(file, []byte(htpasswd), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	addr := registrytest.StartIn(t, t.TempDir(), fmt.Sprintf("auth:\n  htpasswd: {realm: x, path: %q}\n", file))
+	addr := registrytest.StartPrivate(t)
 	st := openStore(t)
 	ref := addr + "/private:1"
 	localImage(t, st, ref, layerTar(t, map[string][]byte{"a": []byte("1")}))

@@ -2,9 +2,7 @@ package registry
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"net/http"
 	"net/url"
 	"strings"
 )
@@ -33,33 +31,15 @@ func (r *repository) tags(ctx context.Context) ([]string, error) {
 // tagPage fetches one page and the address of the next, nil after the last
 // (distribution spec, "Listing Tags").
 func (r *repository) tagPage(ctx context.Context, u *url.URL) (tags []string, next *url.URL, err error) {
-	err = r.c.again(ctx, func() error {
-		ctx, w := watched(ctx, r.c.o.Stall)
-		defer w.stop()
-		req, err := r.request(ctx, http.MethodGet, u)
-		if err != nil {
-			return err
-		}
-		resp, err := r.do(req, http.StatusOK)
-		if err != nil {
-			return w.explain(err)
-		}
-		defer resp.Body.Close()
-		raw, err := readLimited(w.reader(resp.Body), "tags of "+r.path)
-		if err != nil {
-			return w.explain(err)
-		}
-		var list struct {
-			Tags []string `json:"tags"`
-		}
-		if err := json.Unmarshal(raw, &list); err != nil {
-			return fmt.Errorf("tags of %s: %w: %w", r.path, ErrVerify, err)
-		}
-		tags = list.Tags
-		next, err = nextPage(resp.Header.Get("Link"), u)
-		return err
-	})
-	return tags, next, err
+	var list struct {
+		Tags []string `json:"tags"`
+	}
+	link, err := r.getJSON(ctx, u, "tags of "+r.path, &list)
+	if err != nil {
+		return nil, nil, err
+	}
+	next, err = nextPage(link, u)
+	return list.Tags, next, err
 }
 
 // nextPage reads the Link header (RFC 5988). It may only lead to the registry

@@ -1,0 +1,218 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/docker/go-units"
+	"github.com/urfave/cli/v2"
+
+	"unio/container"
+	"unio/imagestore"
+)
+
+// pruneFlags are those of every prune command.
+func pruneFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringSliceFlag{Name: "filter", Usage: "Provide `filter` values (e.g. \"until=<timestamp>\")"},
+		&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "Do not prompt for confirmation"},
+	}
+}
+
+func imagePruneCommand() *cli.Command {
+	return &cli.Command{
+		Name:   "prune",
+		Usage:  "Remove unused images",
+		Before: noArgs,
+		Flags: append(pruneFlags(),
+			&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "Remove all unused images, not just dangling ones"}),
+		Action: func(c *cli.Context) error {
+			what := "all dangling images."
+			if c.Bool("all") {
+				what = "all images without at least one container associated to them."
+			}
+			p, err := newPruner(c, "dangling", "label", "label!", "until")
+			if err != nil {
+				return err
+			}
+			return p.ask("WARNING! This will remove "+what+"\n", p.images)
+		},
+	}
+}
+
+func containerPruneCommand() *cli.Command {
+	return &cli.Command{
+		Name:   "prune",
+		Usage:  "Remove all stopped containers",
+		Before: noArgs,
+		Flags:  pruneFlags(),
+		Action: func(c *cli.Context) error {
+			p, err := newPruner(c, "label", "label!", "until")
+			if err != nil {
+				return err
+			}
+			return p.ask("WARNING! This will remove all stopped containers.\n", p.containers)
+		},
+	}
+}
+
+func systemPruneCommand() *cli.Command {
+	return &cli.Command{
+		Name:   "prune",
+		Usage:  "Remove unused data",
+		Before: noArgs,
+		Flags: append(pruneFlags(),
+			&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "Remove all unused images not just dangling ones"}),
+		Action: func(c *cli.Context) error {
+			p, err := newPruner(c, "label", "label!", "until")
+			if err != nil {
+				return err
+			}
+			what := "all dangling images"
+			if c.Bool("all") {
+				what = "all images without at least one container associated to them"
+			}
+			return p.ask("WARNING! This will remove:\n  - all stopped containers\n  - "+what+"\n\n", p.containers, p.images)
+		},
+	}
+}
+
+// pruner removes what is not needed and counts what that frees.
+type pruner struct {
+	c     *cli.Context
+	e     *env
+	all   bool
+	f     filters
+	until time.Time
+	freed int64
+}
+
+func newPruner(c *cli.Context, allowed ...string) (*pruner, error) {
+	f, err := parseFilters(c, allowed...)
+	if err != nil {
+		return nil, err
+	}
+	p := &pruner{c: c, e: envOf(c), all: c.Bool("all"), f: f}
+	for _, v := range f["until"] {
+		if p.until, err = parseMoment(v, time.Now()); err != nil {
+			return nil, err
+		}
+	}
+	for _, v := range f["dangling"] {
+		switch strings.ToLower(v) {
+		case "true", "1":
+		case "false", "0":
+			p.all = true
+		default:
+			return nil, fmt.Errorf("invalid filter 'dangling=[%s]'", v)
+		}
+	}
+	return p, nil
+}
+
+// ask runs the steps if the user agrees, and prints what they have freed.
+func (p *pruner) ask(warning string, steps ...func(context.Context) error) error {
+	if !p.c.Bool("force") {
+		ok, err := confirm(p.e, warning)
+		if !ok || err != nil {
+			return err
+		}
+	}
+	var errs []error
+	for _, step := range steps {
+		errs = append(errs, step(p.c.Context))
+	}
+	fmt.Fprintln(p.e.stdout, "Total reclaimed space:", units.HumanSize(float64(p.freed)))
+	return errors.Join(errs...)
+}
+
+// confirm shows a warning and reports whether the answer is yes. No answer is
+// a no.
+func confirm(e *env, warning string) (bool, error) {
+	fmt.Fprint(e.stdout, warning, "Are you sure you want to continue? [y/N] ")
+	answer, err := bufio.NewReader(e.stdin).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, err
+	}
+	return strings.EqualFold(strings.TrimSpace(answer), "y"), nil
+}
+
+// spares reports whether the filters keep something of this age and with
+// these labels.
+func (p *pruner) spares(created time.Time, labels map[string]string) bool {
+	if !p.until.IsZero() && !created.Before(p.until) {
+		return true
+	}
+	if !hasLabels(labels, p.f["label"]) {
+		return true
+	}
+	return slices.ContainsFunc(p.f["label!"], func(l string) bool { return hasLabels(labels, []string{l}) })
+}
+
+func (p *pruner) images(ctx context.Context) error {
+	st, err := p.e.store()
+	if err != nil {
+		return err
+	}
+	done, err := st.Prune(ctx, imagestore.PruneOptions{
+		All:  p.all,
+		Keep: func(i *imagestore.Image) bool { return p.spares(i.Config.CreatedAt(), i.Config.Config.Labels) },
+	})
+	if len(done.Removed) > 0 {
+		fmt.Fprintln(p.e.stdout, "Deleted Images:")
+	}
+	for _, r := range done.Removed {
+		if r.Untagged != "" {
+			fmt.Fprintln(p.e.stdout, "untagged:", r.Untagged)
+		} else {
+			fmt.Fprintln(p.e.stdout, "deleted:", r.Deleted)
+		}
+	}
+	if len(done.Removed) > 0 {
+		fmt.Fprintln(p.e.stdout)
+	}
+	p.freed += done.Bytes
+	return err
+}
+
+func (p *pruner) containers(ctx context.Context) error {
+	cs := p.e.containers()
+	list, err := cs.List()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	any := false
+	for _, one := range list {
+		if p.spares(one.Created, one.Config.Labels) {
+			continue
+		}
+		size, _, err := cs.Size(one)
+		if err == nil {
+			err = cs.Remove(ctx, one, container.RemoveOptions{})
+		}
+		if errors.Is(err, container.ErrMounted) {
+			continue // it is in use
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if !any {
+			fmt.Fprintln(p.e.stdout, "Deleted Containers:")
+		}
+		any = true
+		p.freed += size
+		fmt.Fprintln(p.e.stdout, one.ID)
+	}
+	if any {
+		fmt.Fprintln(p.e.stdout)
+	}
+	return errors.Join(errs...)
+}
