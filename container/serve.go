@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
@@ -60,7 +61,7 @@ func (s *Store) Serve(ctx context.Context, control *os.File, o ServeOptions) err
 	s.log = serverLog(&t)
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
-	w := &served{store: s, task: &t, log: s.log}
+	w := &served{store: s, task: &t, log: s.log, start: time.Now()}
 	err := w.open(ctx, o)
 	if sayErr := tell(control, err); err == nil && sayErr != nil {
 		err = sayErr // the caller has gone, perhaps by Ctrl-C
@@ -111,6 +112,7 @@ type served struct {
 	server *unionfs.Server
 	stats  io.Closer
 	noted  bool
+	start  time.Time
 }
 
 // open takes everything into use, up to the mount itself.
@@ -187,7 +189,7 @@ func (w *served) publish() (err error) {
 	if m.Server, err = self(); err != nil {
 		return err
 	}
-	if w.stats, err = w.store.serveStats(m.ID, w.server.Requests, w.log); err != nil {
+	if w.stats, err = w.store.serveStats(m.ID, w.figures, w.log); err != nil {
 		return err
 	}
 	if err := w.store.note(m); err != nil {
@@ -195,6 +197,23 @@ func (w *served) publish() (err error) {
 	}
 	w.noted = true
 	return nil
+}
+
+// figures are what the server says of itself.
+func (w *served) figures() *Stats {
+	m := w.task.Mount
+	s := &Stats{
+		Dir: m.Dir, Target: m.Target(), Requests: w.server.Requests(),
+		Stats: w.server.Stats(), Process: ownStats(w.start),
+	}
+	for _, n := range s.Requests {
+		s.Total += n
+	}
+	if w.upper != nil {
+		u := w.upper.Stats()
+		s.Upper = &u
+	}
+	return s
 }
 
 // serve waits for the end of the mount, and ends it when a signal says so.

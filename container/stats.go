@@ -9,15 +9,50 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime"
 	"time"
+
+	"unio/cow"
+	"unio/unionfs/transport"
 )
 
 // Stats are the figures of a server.
 type Stats struct {
+	Dir    string `json:"dir"`    // where it is mounted
+	Target string `json:"target"` // the container's name, or the image's
 	// Requests counts what the kernel asked, by operation: the names of
 	// include/uapi/linux/fuse.h without FUSE_.
 	Requests map[string]uint64 `json:"requests"`
 	Total    uint64            `json:"total"`
+	// Stats says more of each operation, and how much data was moved.
+	transport.Stats
+	Upper   *cow.Stats   `json:"upper,omitempty"` // of a writable mount
+	Process ProcessStats `json:"process"`
+}
+
+// ProcessStats are figures of the process that serves a mount.
+type ProcessStats struct {
+	Pid         int     `json:"pid"`
+	Resident    uint64  `json:"resident"` // bytes of memory, the mapped indexes included
+	Goroutines  int     `json:"goroutines"`
+	Descriptors int     `json:"descriptors"` // open files
+	Uptime      float64 `json:"uptime"`      // seconds
+	Restarts    uint64  `json:"restarts"`    // servers that this mount has outlived
+}
+
+// ownStats returns the figures of the calling process, as far as /proc tells.
+func ownStats(start time.Time) ProcessStats {
+	p := ProcessStats{Pid: os.Getpid(), Goroutines: runtime.NumGoroutine(), Uptime: time.Since(start).Seconds()}
+	if fds, err := os.ReadDir("/proc/self/fd"); err == nil {
+		p.Descriptors = len(fds) - 1 // without the one it was read through
+	}
+	if text, err := os.ReadFile("/proc/self/statm"); err == nil {
+		var size, resident uint64 // in pages (proc_pid_statm(5))
+		if _, err := fmt.Sscan(string(text), &size, &resident); err == nil {
+			p.Resident = resident * uint64(os.Getpagesize())
+		}
+	}
+	return p
 }
 
 // statsWait bounds how long either side waits for the other.
@@ -30,8 +65,31 @@ func (s *Store) Stats(ref string) (*Stats, error) {
 	if err != nil {
 		return nil, err
 	}
-	var stats Stats
-	err = s.inMountsDir(m.ID, func(path string) error {
+	return s.statsOf(m)
+}
+
+// AllStats asks the servers of all mounts. Those that do not answer are left
+// out and named by the error.
+func (s *Store) AllStats() ([]*Stats, error) {
+	mounts, err := s.Mounts()
+	if err != nil {
+		return nil, err
+	}
+	var all []*Stats
+	var errs []error
+	for _, m := range mounts {
+		stats, err := s.statsOf(m)
+		if err == nil {
+			all = append(all, stats)
+		}
+		errs = append(errs, err)
+	}
+	return all, errors.Join(errs...)
+}
+
+func (s *Store) statsOf(m *Mount) (*Stats, error) {
+	stats := Stats{Dir: m.Dir, Target: m.Target()}
+	err := s.inMountsDir(m.ID, func(path string) error {
 		conn, err := net.DialTimeout("unix", path, statsWait)
 		if err != nil {
 			return err
@@ -66,7 +124,7 @@ type statsServer struct {
 }
 
 // serveStats listens on the socket of a mount.
-func (s *Store) serveStats(id string, requests func() map[string]uint64, log *slog.Logger) (io.Closer, error) {
+func (s *Store) serveStats(id string, figures func() *Stats, log *slog.Logger) (io.Closer, error) {
 	v := &statsServer{remove: func() error {
 		return s.inMountsDir(id, func(path string) error {
 			if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
@@ -90,11 +148,11 @@ func (s *Store) serveStats(id string, requests func() map[string]uint64, log *sl
 	}
 	// The path that it knows ends with a descriptor that is closed by now.
 	v.listener.(*net.UnixListener).SetUnlinkOnClose(false)
-	go v.accept(requests, log)
+	go v.accept(figures, log)
 	return v, nil
 }
 
-func (v *statsServer) accept(requests func() map[string]uint64, log *slog.Logger) {
+func (v *statsServer) accept(figures func() *Stats, log *slog.Logger) {
 	for {
 		conn, err := v.listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -105,12 +163,8 @@ func (v *statsServer) accept(requests func() map[string]uint64, log *slog.Logger
 			time.Sleep(time.Second) // as when descriptors run out
 			continue
 		}
-		stats := Stats{Requests: requests()}
-		for _, n := range stats.Requests {
-			stats.Total += n
-		}
 		_ = conn.SetDeadline(time.Now().Add(statsWait))
-		if err := json.NewEncoder(conn).Encode(stats); err != nil {
+		if err := json.NewEncoder(conn).Encode(figures()); err != nil {
 			log.Debug("stats", "err", err)
 		}
 		conn.Close()

@@ -103,6 +103,11 @@ func (f *FS) lift(n *node, limit uint64, data bool) error {
 	if data || a.Size == 0 {
 		n.whole.Store(true)
 	}
+	if data && a.Size > 0 {
+		f.counts.whole.Add(1)
+	} else {
+		f.counts.metadata.Add(1)
+	}
 	return nil
 }
 

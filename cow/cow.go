@@ -74,6 +74,7 @@ type FS struct {
 	table   table
 	lookups lookups // of lower nodes
 	handles handles
+	counts  counts
 
 	top  *node // the root of the union
 	tmp  int   // WORK/tmp

@@ -104,6 +104,17 @@ func (t *table) each(do func(*node)) {
 	}
 }
 
+// size returns how many nodes there are.
+func (t *table) size() (n uint64) {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.RLock()
+		n += uint64(len(s.nodes))
+		s.mu.RUnlock()
+	}
+	return n
+}
+
 // lookups counts the kernel's references to lower nodes. It is one word per
 // lower node in pages that exist only once touched.
 type lookups struct {

@@ -124,6 +124,7 @@ func (f *FS) copySegment(fd int, ino merge.Ino, buf []byte, s merge.Segment) err
 		if err := writeAll(fd, buf[:n], s.Off); err != nil {
 			return err
 		}
+		f.counts.copied.Add(uint64(n))
 		s.Off += int64(n)
 		s.Len -= int64(n)
 	}
@@ -171,5 +172,6 @@ func (f *FS) complete(n *node, limit uint64) error {
 	n.settled.unsettle()
 	failpoint.Hit("copyup.whole")
 	n.whole.Store(true)
+	f.counts.whole.Add(1)
 	return fsat.Utimes(h.fd, "", st.Atim, st.Mtim)
 }

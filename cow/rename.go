@@ -322,7 +322,11 @@ func (f *FS) ready(n, d *node, name string, below bool) error {
 	if err != nil {
 		return err
 	}
-	return fsat.SetXattr(s.fd, s.name, f.names.Redirect, []byte(path), 0)
+	if err := fsat.SetXattr(s.fd, s.name, f.names.Redirect, []byte(path), 0); err != nil {
+		return err
+	}
+	f.counts.redirects.Add(1)
+	return nil
 }
 
 // lowerPath returns the absolute path of a lower folder.
@@ -380,6 +384,9 @@ func (f *FS) renameUpper(m *move, old, now int) error {
 	}
 	err := fsat.Rename(old, m.oldName, now, m.newName, unix.RENAME_WHITEOUT)
 	failpoint.Hit("rename.whiteout")
+	if err == nil {
+		f.counts.whiteouts.Add(1)
+	}
 	if err != unix.EINVAL && err != unix.EPERM {
 		return err
 	}

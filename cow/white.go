@@ -11,7 +11,11 @@ import (
 // hide puts a whiteout at name in the upper folder open at fd, where the upper
 // has nothing.
 func (f *FS) hide(fd int, name string) error {
-	return f.whiteoutAt(func(temp string) error { return fsat.Link(f.tmp, temp, fd, name) })
+	err := f.whiteoutAt(func(temp string) error { return fsat.Link(f.tmp, temp, fd, name) })
+	if err == nil {
+		f.counts.whiteouts.Add(1)
+	}
+	return err
 }
 
 // cover replaces a file of the upper by a whiteout, in one step.

@@ -147,3 +147,6 @@ func (s *Server) Unmount(lazy bool) error {
 
 // Requests returns how many requests came, by name of the operation.
 func (s *Server) Requests() map[string]uint64 { return s.dev.Counters().Snapshot() }
+
+// Stats returns what is known of the requests: errors, times and bytes too.
+func (s *Server) Stats() transport.Stats { return s.dev.Counters().Stats() }

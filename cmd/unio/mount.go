@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -25,7 +24,8 @@ takes it away. Setuid programs and devices work in it with -o suid,dev only.`,
 			&cli.BoolFlag{Name: "read-only", Aliases: []string{"r"}, Usage: "Refuse changes; an image is mounted without a container"},
 			&cli.StringFlag{Name: "name", Usage: "Name of the new container"},
 			&cli.StringSliceFlag{Name: "options", Aliases: []string{"o"}, Usage: "Mount options, separated by commas: ro, rw, suid, nosuid,\ndev, nodev, allow_other, writeback, volatile"},
-			&cli.BoolFlag{Name: "stats", Usage: "Print the requests that the server of a mount has seen, as JSON"},
+			&cli.BoolFlag{Name: "stats", Usage: "Print what the server of a mount, or of all, has done"},
+			&cli.StringFlag{Name: "format", Usage: "Format of --stats: json, prometheus or table (default: table\non a terminal, json otherwise)"},
 		},
 		Before: maxArgs(2),
 		Action: mount,
@@ -147,16 +147,4 @@ func listMounts(e *env) error {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", name, imageTitle(m.ImageName, m.Image), m.Dir, mode, pid)
 	}
 	return w.Flush()
-}
-
-// printStats prints the figures of one mount's server.
-func printStats(e *env, c *cli.Context) error {
-	if c.NArg() != 1 {
-		return exactArgs(1)(c)
-	}
-	stats, err := e.containers().Stats(c.Args().First())
-	if err != nil {
-		return err
-	}
-	return json.NewEncoder(e.stdout).Encode(stats)
 }

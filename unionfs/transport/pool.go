@@ -193,13 +193,15 @@ func (p *pool) read(r *reader) (int, error) {
 func (p *pool) handle(r *reader, n int) int {
 	op := binary.NativeEndian.Uint32(r.in[4:])
 	p.dev.counters.add(op)
+	began := time.Since(p.start)
 	size, status := p.call(r, n)
-	if op == opForget || op == opBatchForget {
-		return 0
+	switch {
+	case op == opForget || op == opBatchForget:
+		size = 0
+	case size == 0 && !status.Ok():
+		size = copy(r.out, errorAnswer(status, r.in))
 	}
-	if size == 0 && !status.Ok() {
-		return copy(r.out, errorAnswer(status, r.in))
-	}
+	p.dev.counters.note(op, time.Since(p.start)-began, r.out[:size])
 	return size
 }
 
