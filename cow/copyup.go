@@ -31,6 +31,9 @@ func (f *FS) copyUp(ino merge.Ino) (*node, error) {
 	if n.inUpperNow() {
 		return n, nil
 	}
+	if f.noMetacopy && n.typ == unix.S_IFREG {
+		return n, f.lift(n, everything, true)
+	}
 	return n, f.lift(n, 0, false)
 }
 
@@ -79,7 +82,8 @@ func (f *FS) lift(n *node, limit uint64, data bool) error {
 		return err
 	}
 	var parent *node
-	if len(links) == 1 && !n.isGone() {
+	// A lower may know fewer names than a file has.
+	if len(links) == 1 && (a.IsDir() || a.Nlink < 2) && !n.isGone() {
 		if parent, err = f.copyUp(links[0].Dir); err != nil {
 			return err
 		}
@@ -107,6 +111,9 @@ func (f *FS) lift(n *node, limit uint64, data bool) error {
 		f.counts.whole.Add(1)
 	} else {
 		f.counts.metadata.Add(1)
+	}
+	if f.plain && parent == nil {
+		return f.nameAll(n, links)
 	}
 	return nil
 }
@@ -215,7 +222,7 @@ func (f *FS) copyXattrs(n *node, s spot) error {
 			return true
 		}
 		failed = fsat.SetXattr(s.fd, s.name, whiteout.Escape(name), value, 0)
-		if !f.root && isRefusal(failed) {
+		if f.lenient && isRefusal(failed) {
 			failed = nil
 		}
 		return failed == nil
@@ -256,7 +263,7 @@ func (f *FS) copyCapability(n *node, s spot) error {
 		return nil
 	}
 	err = fsat.SetXattr(s.fd, s.name, capability, value, 0)
-	if !f.root && isRefusal(err) {
+	if f.lenient && isRefusal(err) {
 		return nil
 	}
 	return err

@@ -61,6 +61,31 @@ type Options struct {
 	Volatile bool
 	Resume   bool         // take over from a server that died while the mount lives on
 	Log      *slog.Logger // nil: nothing is logged
+
+	// Plain keeps the upper readable by overlayfs, fuse-overlayfs and
+	// container engines at every moment: NoMetacopy and NoRedirect, and a
+	// file with several lower names is copied up under those that are known.
+	Plain      bool
+	NoMetacopy bool // a change of attributes copies a file's data too
+	NoRedirect bool // a folder that shows lower entries is copied up before it is renamed
+
+	// UserXattr keeps what belongs to the union in user.* attributes even
+	// with Root: for the root user of a user namespace, who has real owners
+	// but no trusted.* (overlayfs's option userxattr).
+	UserXattr bool
+	// HostOwners shows files without an owner attribute, in a union without
+	// Root, as their owner's on disk; otherwise those of our user show as the
+	// root user's.
+	HostOwners bool
+}
+
+// normalise spells out what Plain stands for.
+func (o *Options) normalise() {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	o.NoMetacopy = o.NoMetacopy || o.Plain
+	o.NoRedirect = o.NoRedirect || o.Plain
 }
 
 // FS is one writable union. Its methods may be called from several goroutines
@@ -70,6 +95,10 @@ type FS struct {
 	names whiteout.Xattrs
 	root  bool
 	log   *slog.Logger
+
+	plain, noMetacopy, noRedirect bool // see Options
+	lenient                       bool // attributes that the upper's filesystem refuses are left out
+	hostOwners                    bool
 
 	table   table
 	lookups lookups // of lower nodes
@@ -109,11 +138,11 @@ const (
 // Open takes an upper folder into use: it locks it, clears what an earlier
 // crash left in the work folder and learns what the upper holds.
 func Open(o Options) (*FS, error) {
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.normalise()
 	f := &FS{
-		lower: o.Lower, names: whiteout.XattrsFor(o.Root), root: o.Root, log: o.Log, volatile: o.Volatile,
+		lower: o.Lower, names: whiteout.XattrsFor(o.Root && !o.UserXattr), root: o.Root, log: o.Log, volatile: o.Volatile,
+		plain: o.Plain, noMetacopy: o.NoMetacopy, noRedirect: o.NoRedirect,
+		lenient: !o.Root || o.UserXattr, hostOwners: o.HostOwners,
 		tmp: -1, lock: -1, uid: os.Geteuid(), gid: os.Getegid(),
 	}
 	f.table.init()

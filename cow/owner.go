@@ -110,9 +110,10 @@ func (f *FS) override(s spot, st *Stat) error {
 	return nil
 }
 
-// mapOwner makes the user of a union without privilege its root user.
+// mapOwner makes the user of a union without privilege its root user, unless
+// the union shows the owners on the host.
 func (f *FS) mapOwner(uid, gid uint32) (uint32, uint32) {
-	if f.root {
+	if f.root || f.hostOwners {
 		return uid, gid
 	}
 	if int(uid) == f.uid {

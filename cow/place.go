@@ -54,6 +54,10 @@ func (f *FS) keepTimes(fd int, change func() error) error {
 func (f *FS) placeHub(n *node, temp string, links uint32) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.gone {
+		return f.placeOrphanLocked(n, temp)
+	}
+	links -= n.lost
 	if err := f.writeNlink(spot{fd: f.tmp, name: temp}, links); err != nil {
 		return err
 	}

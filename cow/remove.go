@@ -34,8 +34,12 @@ func (f *FS) Unlink(dir merge.Ino, name string) error {
 }
 
 // countable sees to it that a lower file with several names is in the hub,
-// where the names it keeps are counted, before one of them goes.
+// where the names it keeps are counted, before one of them goes. A plain upper
+// takes no copy for that: the count is kept until the mount ends.
 func (f *FS) countable(d *node, name string) error {
+	if f.plain {
+		return nil
+	}
 	d.dir.mu.RLock()
 	n, ino, err := f.find(d.dir, name)
 	d.dir.mu.RUnlock()
@@ -93,6 +97,9 @@ func (f *FS) unlink(d *node, name string, n *node) error {
 // writing.
 func (f *FS) lose(n *node, last bool) error {
 	n.gone = last
+	if !n.inUpper {
+		n.lost++
+	}
 	err := f.countNames(n, -1)
 	if last && f.references(n) <= 0 {
 		f.reap(n)
@@ -117,10 +124,22 @@ func (f *FS) reap(n *node) {
 // isLast reports whether n has one name left in the union. Preconditions: n.mu
 // is held.
 func (f *FS) isLast(n *node) bool {
-	if n.hubbed {
+	switch {
+	case n.hubbed:
 		return n.nlink <= 1
+	case f.plain && !n.inUpper:
+		return f.lowerNames(n) <= n.lost+1
 	}
 	return len(n.places) <= 1
+}
+
+// lowerNames returns how many names an untouched node has in the lower.
+func (f *FS) lowerNames(n *node) uint32 {
+	var a merge.Attr
+	if f.lower.Attr(n.lower, &a) != nil || a.IsDir() {
+		return 1
+	}
+	return a.Nlink
 }
 
 // hold keeps a node of the upper reachable that is about to lose its last

@@ -78,6 +78,9 @@ func (f *FS) prepareMove(m *move) error {
 	if err := f.copyUpName(m.od, m.oldName); err != nil {
 		return err
 	}
+	if err := f.detachMove(m); err != nil {
+		return err
+	}
 	if m.flags&unix.RENAME_EXCHANGE != 0 {
 		return f.copyUpName(m.nd, m.newName)
 	}
@@ -172,7 +175,7 @@ func (f *FS) resolveMove(m *move) error {
 	if m.src, err = f.victim(m.od.dir, m.oldName); err != nil {
 		return err
 	}
-	if !m.src.inUpperNow() {
+	if !m.src.inUpperNow() || f.mustDetach(m.src) {
 		return errMoved
 	}
 	m.dst, err = f.victim(m.nd.dir, m.newName)
@@ -181,6 +184,9 @@ func (f *FS) resolveMove(m *move) error {
 		err = m.targetMissing()
 	case err == nil:
 		err = m.targetExists()
+	}
+	if err == nil && m.flags&unix.RENAME_EXCHANGE != 0 && f.mustDetach(m.dst) {
+		err = errMoved
 	}
 	if err != nil {
 		return err

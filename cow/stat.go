@@ -128,6 +128,8 @@ func (f *FS) adjust(n *node, st *Stat) {
 		st.Nlink = 0
 	case n.hubbed:
 		st.Nlink = n.nlink
+	case !n.inUpper:
+		st.Nlink -= n.lost
 	}
 	inUpper := n.inUpper
 	n.mu.RUnlock()
