@@ -34,9 +34,14 @@ build: need-build ## one static binary, bin/unio
 	@mkdir -p $(OUT)
 	CGO_ENABLED=0 $(GO) build -tags $(TAGS) -trimpath -ldflags '$(LDFLAGS)' -o $(OUT)/unio ./cmd/unio
 
-install: ## below $(DESTDIR)$(PREFIX)
+install: ## below $(DESTDIR)$(PREFIX): program, manual, completions
 	@test -x $(OUT)/unio || { echo "run make build first"; exit 1; }
 	install -D -m 0755 $(OUT)/unio $(DESTDIR)$(PREFIX)/bin/unio
+	$(OUT)/unio man $(DESTDIR)$(PREFIX)/share/man/man1
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/share/,bash-completion/completions zsh/site-functions fish/vendor_completions.d)
+	$(OUT)/unio completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/unio
+	$(OUT)/unio completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_unio
+	$(OUT)/unio completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/unio.fish
 
 demo: need-demo build ## the whole journey, with real output
 	PATH=$(OUT):$$PATH scripts/demo.sh

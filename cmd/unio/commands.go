@@ -10,9 +10,11 @@ func commands() []*cli.Command {
 	return []*cli.Command{
 		chrootCommand(),
 		commitCommand(),
+		completionCommand(),
 		diffCommand(),
 		exportCommand(),
 		fsckCommand(),
+		helpCommand(),
 		historyCommand(),
 		imagesCommand(),
 		importCommand(),
@@ -35,6 +37,8 @@ func commands() []*cli.Command {
 		imageGroup(),
 		containerGroup(),
 		systemGroup(),
+		completeCommand(),
+		manCommand(),
 		runnerCommand(),
 		serveCommand(),
 		versionCommand(),
@@ -92,6 +96,5 @@ func group(name, usage string, members ...*cli.Command) *cli.Command {
 		Usage:       usage,
 		ArgsUsage:   "COMMAND",
 		Subcommands: members,
-		HideHelp:    true,
 	}
 }

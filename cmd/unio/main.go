@@ -62,7 +62,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		Writer:                    stdout,
 		ErrWriter:                 stderr,
 		Flags:                     globalFlags(),
-		Commands:                  commands(),
+		Commands:                  withoutHelp(commands()),
 		Before:                    openEnv,
 		Action:                    noCommand,
 		HideHelp:                  true,
@@ -70,6 +70,16 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		DisableSliceFlagSeparator: true,
 		ExitErrHandler:            func(*cli.Context, error) {}, // report does it
 	}
+}
+
+// withoutHelp keeps the cli package from taking an argument "help" (an image
+// may be called so) for a command of its own.
+func withoutHelp(list []*cli.Command) []*cli.Command {
+	for _, c := range list {
+		c.HideHelp = true
+		withoutHelp(c.Subcommands)
+	}
+	return list
 }
 
 // noCommand is what unio does when no command is named.

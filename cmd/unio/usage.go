@@ -81,7 +81,10 @@ func commandTable(children []*cli.Command) string {
 	return table("Commands", rows)
 }
 
-func flagTable(flags []cli.Flag) string {
+func flagTable(flags []cli.Flag) string { return table("Options", flagRows(flags)) }
+
+// flagRows renders the flags that are shown, sorted by long name.
+func flagRows(flags []cli.Flag) [][2]string {
 	var rows [][2]string
 	for _, f := range visible(flags) {
 		rows = append(rows, flagRow(f))
@@ -89,7 +92,7 @@ func flagTable(flags []cli.Flag) string {
 	slices.SortStableFunc(rows, func(a, b [2]string) int {
 		return strings.Compare(strings.TrimLeft(a[0][4:], "-"), strings.TrimLeft(b[0][4:], "-"))
 	})
-	return table("Options", rows)
+	return rows
 }
 
 // flagRow renders one flag: short name or blanks, long name, kind of value.
