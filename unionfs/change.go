@@ -13,12 +13,15 @@ func (fs *filesystem) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.A
 	if fs.cow == nil {
 		return fuse.EROFS
 	}
+	if fs.ids != nil {
+		fs.ids.mapOwner(in)
+	}
 	var st cow.Stat
 	if err := fs.cow.Setattr(merge.Ino(in.NodeId), changeOf(in), &st); err != nil {
 		return fs.status("setattr", in.NodeId, err)
 	}
-	out.AttrValid = valid
-	fillAttr(&out.Attr, &st)
+	out.SetTimeout(fs.valid)
+	fs.fillAttr(&out.Attr, &st)
 	return fuse.OK
 }
 
@@ -61,12 +64,20 @@ func timeOf(sec uint64, nsec uint32, now bool) *unix.Timespec {
 	return &unix.Timespec{Sec: int64(sec), Nsec: int64(nsec)}
 }
 
+// caller tells whom what a request makes will belong to, as on disk.
+func (fs *filesystem) caller(h *fuse.InHeader) (uid, gid uint32) {
+	if fs.ids == nil {
+		return h.Uid, h.Gid
+	}
+	return fs.ids.store(h.Uid, h.Gid)
+}
+
 // create makes something new and hands it to the kernel.
 func (fs *filesystem) create(h *fuse.InHeader, name string, what cow.New, out *fuse.EntryOut) fuse.Status {
 	if fs.cow == nil {
 		return fuse.EROFS
 	}
-	what.UID, what.GID = h.Uid, h.Gid
+	what.UID, what.GID = fs.caller(h)
 	var st cow.Stat
 	if err := fs.cow.Create(merge.Ino(h.NodeId), name, what, &st); err != nil {
 		return fs.status("create", h.NodeId, err)
@@ -92,7 +103,8 @@ func (fs *filesystem) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.Cr
 		return fuse.EROFS
 	}
 	var st cow.Stat
-	what := cow.New{Mode: unix.S_IFREG | in.Mode&0o7777, UID: in.Uid, GID: in.Gid}
+	what := cow.New{Mode: unix.S_IFREG | in.Mode&0o7777}
+	what.UID, what.GID = fs.caller(&in.InHeader)
 	if err := fs.cow.Tmpfile(merge.Ino(in.NodeId), what, &st); err != nil {
 		return fs.status("tmpfile", in.NodeId, err)
 	}
@@ -141,9 +153,12 @@ func (fs *filesystem) Rmdir(_ <-chan struct{}, h *fuse.InHeader, name string) fu
 }
 
 // Rename answers RENAME and RENAME2.
-func (fs *filesystem) Rename(_ <-chan struct{}, in *fuse.RenameIn, oldName, newName string) fuse.Status {
+func (fs *filesystem) Rename(cancel <-chan struct{}, in *fuse.RenameIn, oldName, newName string) fuse.Status {
 	if fs.cow == nil {
 		return fuse.EROFS
+	}
+	if err := fs.cow.Detach(merge.Ino(in.NodeId), oldName, cancel); err != nil {
+		return fs.status("rename", in.NodeId, err)
 	}
 	return fs.status("rename", in.NodeId,
 		fs.cow.Rename(merge.Ino(in.NodeId), oldName, merge.Ino(in.Newdir), newName, uint(in.Flags)))
@@ -151,6 +166,9 @@ func (fs *filesystem) Rename(_ <-chan struct{}, in *fuse.RenameIn, oldName, newN
 
 // SetXAttr answers SETXATTR.
 func (fs *filesystem) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, name string, value []byte) fuse.Status {
+	if fs.noXattrs {
+		return fuse.ENOSYS
+	}
 	if fs.cow == nil {
 		return fuse.EROFS
 	}
@@ -159,6 +177,9 @@ func (fs *filesystem) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, name stri
 
 // RemoveXAttr answers REMOVEXATTR.
 func (fs *filesystem) RemoveXAttr(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
+	if fs.noXattrs {
+		return fuse.ENOSYS
+	}
 	if fs.cow == nil {
 		return fuse.EROFS
 	}

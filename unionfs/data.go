@@ -118,6 +118,9 @@ func (fs *filesystem) FsyncDir(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.St
 
 // GetXAttr answers GETXATTR; an empty dest asks for the length.
 func (fs *filesystem) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, name string, dest []byte) (uint32, fuse.Status) {
+	if fs.noXattrs {
+		return 0, fuse.ENOSYS
+	}
 	value, err := fs.tree.Getxattr(merge.Ino(h.NodeId), name)
 	if err != nil {
 		return 0, fs.status("getxattr", h.NodeId, err)
@@ -130,6 +133,9 @@ func (fs *filesystem) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, name string,
 
 // ListXAttr answers LISTXATTR; an empty dest asks for the length.
 func (fs *filesystem) ListXAttr(_ <-chan struct{}, h *fuse.InHeader, dest []byte) (uint32, fuse.Status) {
+	if fs.noXattrs {
+		return 0, fuse.ENOSYS
+	}
 	var list []byte
 	err := fs.tree.Listxattr(merge.Ino(h.NodeId), func(name string) { list = append(append(list, name...), 0) })
 	if err != nil {

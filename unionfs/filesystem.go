@@ -20,12 +20,20 @@ type filesystem struct {
 	tree tree
 	cow  *cow.FS // nil: read-only
 	log  *slog.Logger
+
+	ids         *IDs          // nil: owners show as they are
+	valid       time.Duration // how long the kernel may believe what it was told
+	staticNlink bool
+	noXattrs    bool
 }
 
 var _ fuse.RawFileSystem = (*filesystem)(nil)
 
 func newFilesystem(o *Options) *filesystem {
-	fs := &filesystem{RawFileSystem: fuse.NewDefaultRawFileSystem(), cow: o.Cow, log: o.Log}
+	fs := &filesystem{
+		RawFileSystem: fuse.NewDefaultRawFileSystem(), cow: o.Cow, log: o.Log,
+		ids: o.IDs, valid: validity(o.Timeout), staticNlink: o.StaticNlink, noXattrs: o.NoXattrs,
+	}
 	if o.Cow != nil {
 		fs.tree = o.Cow
 	} else {
@@ -37,9 +45,16 @@ func newFilesystem(o *Options) *filesystem {
 // String names the filesystem in messages.
 func (fs *filesystem) String() string { return "unio" }
 
-// valid is how long the kernel may believe what it was told: nobody but the
-// kernel itself changes anything, so for as long as it likes.
-const valid = uint64(365 * 24 * time.Hour / time.Second)
+// forEver is how long the kernel may believe what it was told: nobody but the
+// kernel itself changes anything.
+const forEver = 365 * 24 * time.Hour
+
+func validity(timeout time.Duration) time.Duration {
+	if timeout == 0 {
+		return forEver
+	}
+	return max(timeout, 0)
+}
 
 // status turns an error into the errno the kernel gets. What is no errno is
 // logged and becomes EIO.
@@ -58,7 +73,7 @@ func (fs *filesystem) status(op string, ino uint64, err error) fuse.Status {
 	return fuse.EIO
 }
 
-func fillAttr(a *fuse.Attr, st *cow.Stat) {
+func (fs *filesystem) fillAttr(a *fuse.Attr, st *cow.Stat) {
 	a.Ino = uint64(st.Ino)
 	a.Size, a.Blocks, a.Blksize = st.Size, st.Blocks, st.Blksize
 	a.Atime, a.Atimensec = uint64(st.Atime.Sec), uint32(st.Atime.Nsec)
@@ -66,6 +81,12 @@ func fillAttr(a *fuse.Attr, st *cow.Stat) {
 	a.Ctime, a.Ctimensec = uint64(st.Ctime.Sec), uint32(st.Ctime.Nsec)
 	a.Mode, a.Nlink, a.Uid, a.Gid = st.Mode, st.Nlink, st.UID, st.GID
 	a.Rdev = kernelDev(st.Rdev)
+	if fs.ids != nil {
+		a.Uid, a.Gid = fs.ids.show(st.UID, st.GID)
+	}
+	if fs.staticNlink && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		a.Nlink = 1
+	}
 }
 
 // kernelDev turns a device number into the form that FUSE carries
@@ -85,8 +106,9 @@ func userDev(rdev uint32) uint64 {
 func (fs *filesystem) entry(out *fuse.EntryOut, st *cow.Stat) {
 	out.NodeId = uint64(st.Ino)
 	out.Generation = 1
-	out.EntryValid, out.AttrValid = valid, valid
-	fillAttr(&out.Attr, st)
+	out.SetEntryTimeout(fs.valid)
+	out.SetAttrTimeout(fs.valid)
+	fs.fillAttr(&out.Attr, st)
 	fs.tree.Remember(st.Ino)
 }
 
@@ -99,7 +121,8 @@ func (fs *filesystem) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, o
 	var st cow.Stat
 	err := fs.tree.Lookup(merge.Ino(h.NodeId), name, &st)
 	if err == merge.ErrNotExist {
-		*out = fuse.EntryOut{EntryValid: valid}
+		*out = fuse.EntryOut{}
+		out.SetEntryTimeout(fs.valid)
 		return fuse.OK
 	}
 	if err != nil {
@@ -118,8 +141,8 @@ func (fs *filesystem) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.A
 	if err := fs.tree.Getattr(merge.Ino(in.NodeId), &st); err != nil {
 		return fs.status("getattr", in.NodeId, err)
 	}
-	out.AttrValid = valid
-	fillAttr(&out.Attr, &st)
+	out.SetTimeout(fs.valid)
+	fs.fillAttr(&out.Attr, &st)
 	return fuse.OK
 }
 

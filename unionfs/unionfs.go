@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -40,6 +41,13 @@ type Options struct {
 	Writeback  bool         // let the kernel collect writes; see docs/design.md for what it costs readers
 	Extra      []string     // further mount options, as for mount(8)
 	Log        *slog.Logger // nil: nothing is logged
+
+	Subtype     string        // the filesystem type is fuse.SUBTYPE; default unio
+	IDs         *IDs          // how owners on disk show; nil: as they are
+	Timeout     time.Duration // how long the kernel may believe names and attributes; 0: for ever, < 0: not at all
+	StaticNlink bool          // folders show one link, whatever they hold
+	NoXattrs    bool          // extended attributes are not supported
+	CheckAccess bool          // the kernel checks permissions also for an ordinary user alone
 }
 
 const (
@@ -61,10 +69,10 @@ func Mount(o Options) (*Server, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	dev, err := transport.Mount(transport.MountOptions{
-		Dir: o.Dir, FsName: o.FsName, Subtype: "unio", AllowOther: o.AllowOther,
+		Dir: o.Dir, FsName: o.FsName, Subtype: o.Subtype, AllowOther: o.AllowOther,
 		// The user to whom an image belongs may do everything in it, whoever
 		// its files say they belong to, as root may.
-		Permissive: os.Geteuid() != 0 && !o.AllowOther,
+		Permissive: os.Geteuid() != 0 && !o.AllowOther && !o.CheckAccess,
 		ReadOnly:   o.ReadOnly || o.Cow == nil, Suid: o.Suid, Dev: o.Dev,
 		MaxRead: maxWrite, Extra: o.Extra, Log: o.Log,
 	})
