@@ -27,6 +27,21 @@ func MountOverlay(dir string, lowers []string, writable bool) (*Union, error) {
 	return u, nil
 }
 
+// MountOverlayWith is MountOverlay, writable, with further mount options.
+func MountOverlayWith(dir string, lowers []string, further string) (*Union, error) {
+	u, options, err := prepare(dir, lowers, true)
+	if err != nil {
+		return nil, err
+	}
+	if further != "" {
+		options += "," + further
+	}
+	if err := unix.Mount("overlay", u.Dir, "overlay", 0, options); err != nil {
+		return nil, fmt.Errorf("mount overlay (%s): %w", options, err)
+	}
+	return u, nil
+}
+
 // MountFuseOverlay is MountOverlay with fuse-overlayfs.
 func MountFuseOverlay(ctx context.Context, dir string, lowers []string) (*Union, error) {
 	u, options, err := prepare(dir, lowers, true)
