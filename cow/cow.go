@@ -24,6 +24,7 @@
 // In this order, parents before children, lower numbers first among equals:
 //
 //	node.copying   one copy-up at a time of one node; held while data is copied
+//	FS.moving      one move between folders at a time
 //	folder.mu      the names in one folder, in memory and in the upper
 //	node.mu        where a node is in the upper; taken child before parent for reading only
 //	shard.mu       the node table
@@ -104,6 +105,11 @@ type FS struct {
 	lookups lookups // of lower nodes
 	handles handles
 	counts  counts
+
+	// moving is held by a move from one folder to another: who lies below whom,
+	// which decides the order of locks, then stays as it is. The kernel does the
+	// same for every filesystem (s_vfs_rename_mutex), so nobody waits for it.
+	moving sync.Mutex
 
 	top  *node // the root of the union
 	tmp  int   // WORK/tmp

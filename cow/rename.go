@@ -133,12 +133,19 @@ func isAncestor(a, n *node) bool {
 }
 
 func (f *FS) moveNow(m *move) error {
+	if m.od != m.nd {
+		f.moving.Lock()
+		defer f.moving.Unlock()
+	}
 	defer f.lockFolders(m)()
 	if err := f.resolveMove(m); err != nil {
 		return err
 	}
 	if m.src == m.dst {
 		return nil // two names of one file: rename(2) leaves both
+	}
+	if err := m.intoItself(); err != nil {
+		return err
 	}
 	if m.flags&unix.RENAME_EXCHANGE != 0 {
 		return f.exchange(m)
@@ -152,6 +159,23 @@ func (f *FS) moveNow(m *move) error {
 	}
 	defer lockNodes(m.src, m.dst)()
 	return f.replace(m)
+}
+
+// intoItself refuses to move a folder below itself, and to replace a folder by
+// something that lies below it (vfs_rename in the kernel's fs/namei.c).
+func (m *move) intoItself() error {
+	switch {
+	case m.od == m.nd:
+		return nil
+	case m.src.isDir() && isAncestor(m.src, m.nd):
+		return unix.EINVAL
+	case m.dst != nil && m.dst.isDir() && isAncestor(m.dst, m.od):
+		if m.flags&unix.RENAME_EXCHANGE != 0 {
+			return unix.EINVAL
+		}
+		return unix.ENOTEMPTY
+	}
+	return nil
 }
 
 // lockNodes locks the nodes of a move for writing, lower numbers first.
