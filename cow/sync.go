@@ -117,4 +117,3 @@ func isOrdered(fd int) bool {
 	}
 	return false
 }
-
