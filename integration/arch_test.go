@@ -20,6 +20,7 @@ var arrows = map[string][]string{
 	"cow/failpoint":       {},
 	"cow":                 {"whiteout", "cow/fsat", "cow/failpoint"},
 	"unionfs":             {"cow", "whiteout", "cow/fsat", "unionfs/transport"},
+	"unionfs/overlayopt":  {"unionfs"},
 	"imagestore/blob":     {},
 	"imagestore/layer":    {"whiteout", "cow/fsat"},
 	"imagestore":          {"imagestore/blob", "imagestore/layer"},

@@ -140,6 +140,8 @@ func mountFlag(option string) (set, clear uintptr, ok bool) {
 		return unix.MS_RELATIME, 0, true
 	case "sync":
 		return unix.MS_SYNCHRONOUS, 0, true
+	case "async":
+		return 0, unix.MS_SYNCHRONOUS, true
 	case "dirsync":
 		return unix.MS_DIRSYNC, 0, true
 	}
