@@ -15,9 +15,24 @@ import (
 // WORK/tmp and becomes visible by one rename, so a crash leaves either nothing
 // or all of it. Metadata alone is copied where that will do: the upper file is
 // then sparse, marked by the metacopy attribute, and its data is still read
-// from the lower.
+// from the lower. A large file is marked as partial instead when it is written.
 
-// everything asks for all data of a file.
+// form is how much of a regular file is brought into the upper.
+type form uint8
+
+const (
+	formMeta    form = iota // its attributes
+	formPartial             // and what blocks are changed
+	formWhole               // and all its data
+)
+
+// want says what a change needs of a file in the upper.
+type want struct {
+	form form   // at least
+	keep uint64 // bytes from the start that the change leaves in the file
+}
+
+// everything keeps all bytes of a file.
 const everything = ^uint64(0)
 
 // copyUp returns node ino as one of the upper, with its metadata at least.
@@ -31,10 +46,7 @@ func (f *FS) copyUp(ino merge.Ino) (*node, error) {
 	if n.inUpperNow() {
 		return n, nil
 	}
-	if f.noMetacopy && n.typ == unix.S_IFREG {
-		return n, f.lift(n, everything, true)
-	}
-	return n, f.lift(n, 0, false)
+	return n, f.lift(n, want{formMeta, everything})
 }
 
 // copyUpFolder is copyUp of what must be a folder.
@@ -46,11 +58,11 @@ func (f *FS) copyUpFolder(ino merge.Ino) (*node, error) {
 	return n, err
 }
 
-// copyUpData returns regular file ino as one of the upper, with its first
-// limit bytes of data in the upper too.
-func (f *FS) copyUpData(ino merge.Ino, limit uint64) (*node, error) {
+// copyUpData returns regular file ino as one of the upper whose data can be
+// changed: partial if w and the file allow it, or else whole.
+func (f *FS) copyUpData(ino merge.Ino, w want) (*node, error) {
 	n, err := f.node(ino)
-	if err != nil || n.whole.Load() {
+	if err != nil || n.data.serves(w.form) {
 		return n, err
 	}
 	if n.typ != unix.S_IFREG {
@@ -58,18 +70,31 @@ func (f *FS) copyUpData(ino merge.Ino, limit uint64) (*node, error) {
 	}
 	n.copying.Lock()
 	defer n.copying.Unlock()
-	if n.whole.Load() {
+	switch {
+	case n.data.serves(w.form):
 		return n, nil
+	case !n.inUpperNow():
+		return n, f.lift(n, w)
+	case n.data.get() == dataPartial:
+		return n, f.completePartial(n)
 	}
-	if n.inUpperNow() {
-		return n, f.complete(n, limit)
+	return n, f.complete(n, w)
+}
+
+// choose settles in which form size bytes of a lower file are brought up.
+func (f *FS) choose(n *node, size uint64, form form) form {
+	switch {
+	case n.typ != unix.S_IFREG:
+		return formMeta
+	case form == formMeta && !f.noMetacopy, form == formPartial && f.partial && size >= partialMin:
+		return form
 	}
-	return n, f.lift(n, limit, true)
+	return formWhole
 }
 
 // lift builds the upper's counterpart of untouched node n and puts it in
 // place. Preconditions: n.copying is held.
-func (f *FS) lift(n *node, limit uint64, data bool) error {
+func (f *FS) lift(n *node, w want) error {
 	var a merge.Attr
 	if err := f.lower.Attr(n.lower, &a); err != nil {
 		return err
@@ -88,7 +113,9 @@ func (f *FS) lift(n *node, limit uint64, data bool) error {
 			return err
 		}
 	}
-	temp, err := f.build(n, &a, limit, data)
+	size := min(a.Size, w.keep)
+	form := f.choose(n, size, w.form)
+	temp, err := f.build(n, &a, want{form, size})
 	if err != nil {
 		return err
 	}
@@ -104,14 +131,8 @@ func (f *FS) lift(n *node, limit uint64, data bool) error {
 		f.discard(temp)
 		return err
 	}
-	if data || a.Size == 0 {
-		n.whole.Store(true)
-	}
-	if data && a.Size > 0 {
-		f.counts.whole.Add(1)
-	} else {
-		f.counts.metadata.Add(1)
-	}
+	n.data.begin(form, int64(size))
+	f.counts.copyUp(form, size)
 	if f.plain && parent == nil {
 		return f.nameAll(n, links)
 	}
@@ -128,18 +149,18 @@ func (n *node) isGone() bool {
 	return n.gone
 }
 
-// build makes the copy in WORK/tmp and returns its name there.
-func (f *FS) build(n *node, a *merge.Attr, limit uint64, data bool) (string, error) {
+// build makes the copy, with as many bytes as w keeps, in WORK/tmp and returns
+// its name there.
+func (f *FS) build(n *node, a *merge.Attr, w want) (string, error) {
 	temp := f.tempName()
 	if err := f.makeLike(n, temp, ownerOf(a)); err != nil {
 		return "", err
 	}
 	failpoint.Hit("copyup.built")
-	metacopy := n.typ == unix.S_IFREG && !data && a.Size > 0
-	err := f.fill(n, temp, a, fillHow{limit: limit, data: data})
+	err := f.fill(n, temp, w)
 	if err == nil {
 		failpoint.Hit("copyup.filled")
-		err = f.dress(n, spot{fd: f.tmp, name: temp}, a, metacopy)
+		err = f.dress(n, spot{fd: f.tmp, name: temp}, a)
 	}
 	if err != nil {
 		f.discard(temp)
@@ -166,16 +187,11 @@ func (f *FS) makeLike(n *node, temp string, o owner) error {
 	return fsat.Mknod(f.tmp, temp, f.realMode(o), o.rdev)
 }
 
-type fillHow struct {
-	limit uint64
-	data  bool
-}
-
-// fill gives a regular file its size and, if asked, its data. Data must be on
-// disk before the name that replaces the lower's: a power cut must not leave a
-// file of zeros where there was one.
-func (f *FS) fill(n *node, temp string, a *merge.Attr, how fillHow) error {
-	if n.typ != unix.S_IFREG || a.Size == 0 {
+// fill gives a regular file its size and its data or, in place of that, the
+// mark of where it is. Data must be on disk before the name that replaces the
+// lower's: a power cut must not leave a file of zeros where there was one.
+func (f *FS) fill(n *node, temp string, w want) error {
+	if n.typ != unix.S_IFREG || w.keep == 0 {
 		return nil
 	}
 	fd, err := fsat.Open(f.tmp, temp, unix.O_RDWR, 0)
@@ -183,22 +199,23 @@ func (f *FS) fill(n *node, temp string, a *merge.Attr, how fillHow) error {
 		return err
 	}
 	defer fsat.Close(fd)
-	if !how.data {
-		return unix.Ftruncate(fd, int64(a.Size))
+	if w.form == formWhole {
+		return f.copyData(fd, n.lower, w.keep)
 	}
-	return f.copyData(fd, n.lower, min(a.Size, how.limit))
+	if err := unix.Ftruncate(fd, int64(w.keep)); err != nil {
+		return err
+	}
+	if w.form == formPartial {
+		return f.writeLimit(spot{fd: fd}, int64(w.keep))
+	}
+	return fsat.SetXattr(fd, "", f.names.Metacopy, nil, 0)
 }
 
 // dress gives the copy the owner, attributes and times of the original. Times
 // go last: everything else changes them.
-func (f *FS) dress(n *node, s spot, a *merge.Attr, metacopy bool) error {
+func (f *FS) dress(n *node, s spot, a *merge.Attr) error {
 	if err := f.copyXattrs(n, s); err != nil {
 		return err
-	}
-	if metacopy {
-		if err := f.setOwn(n, s, f.names.Metacopy, ""); err != nil {
-			return err
-		}
 	}
 	if err := f.setOwner(s, ownerOf(a)); err != nil {
 		return err

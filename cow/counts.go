@@ -26,6 +26,18 @@ type counts struct {
 	whiteouts, redirects     atomic.Uint64
 }
 
+// copyUp counts one of a file with size bytes, or of what has none.
+func (c *counts) copyUp(form form, size uint64) {
+	switch {
+	case form == formPartial:
+		c.partial.Add(1)
+	case form == formWhole && size > 0:
+		c.whole.Add(1)
+	default:
+		c.metadata.Add(1)
+	}
+}
+
 // Stats returns the figures. It asks nothing of the filesystem below.
 func (f *FS) Stats() Stats {
 	c := &f.counts

@@ -24,6 +24,7 @@
 // In this order, parents before children, lower numbers first among equals:
 //
 //	node.copying   one copy-up at a time of one node; held while data is copied
+//	node.data.mu   the blocks of a partial file; held while they are read or written
 //	FS.moving      one move between folders at a time
 //	folder.mu      the names in one folder, in memory and in the upper
 //	node.mu        where a node is in the upper; taken child before parent for reading only
@@ -64,10 +65,11 @@ type Options struct {
 	Log      *slog.Logger // nil: nothing is logged
 
 	// Plain keeps the upper readable by overlayfs, fuse-overlayfs and
-	// container engines at every moment: NoMetacopy and NoRedirect, and a
-	// file with several lower names is copied up under those that are known.
+	// container engines at every moment: NoMetacopy, NoPartial and NoRedirect,
+	// and a file with several lower names is copied up under those that are known.
 	Plain      bool
 	NoMetacopy bool // a change of attributes copies a file's data too
+	NoPartial  bool // large files are copied up whole when they are written, not by blocks
 	NoRedirect bool // a folder that shows lower entries is copied up before it is renamed
 
 	// UserXattr keeps what belongs to the union in user.* attributes even
@@ -86,6 +88,7 @@ func (o *Options) normalise() {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	o.NoMetacopy = o.NoMetacopy || o.Plain
+	o.NoPartial = o.NoPartial || o.Plain
 	o.NoRedirect = o.NoRedirect || o.Plain
 }
 
@@ -120,6 +123,9 @@ type FS struct {
 	volatile bool
 	marked   bool // with the marks of a volatile mount
 
+	partial bool  // large files are copied up by blocks
+	block   int64 // bytes that a partial file has or has not together
+
 	serial atomic.Uint64 // makes names in WORK/tmp unique
 	white  shared        // the whiteout that all others are links of
 	uid    int           // who we are, for a union without privilege
@@ -150,6 +156,7 @@ func Open(o Options) (*FS, error) {
 		plain: o.Plain, noMetacopy: o.NoMetacopy, noRedirect: o.NoRedirect,
 		lenient: !o.Root || o.UserXattr, hostOwners: o.HostOwners,
 		tmp: -1, lock: -1, uid: os.Geteuid(), gid: os.Getegid(),
+		partial: !o.NoPartial,
 	}
 	f.table.init()
 	f.handles.init(handleLimit())
@@ -179,6 +186,7 @@ func (f *FS) open(o Options) error {
 			return err
 		}
 	}
+	f.learnHoles()
 	if err := f.adoptRoot(); err != nil {
 		return fmt.Errorf("prepare upper folder %s: %w", o.Upper, err)
 	}
@@ -200,7 +208,7 @@ func (f *FS) adoptRoot() error {
 	if err := f.lower.Attr(merge.RootIno, &a); err != nil {
 		return err
 	}
-	return f.dress(f.top, s, &a, false)
+	return f.dress(f.top, s, &a)
 }
 
 // openWork opens WORK and its two folders, and empties WORK/tmp.

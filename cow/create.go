@@ -209,7 +209,7 @@ func (f *FS) enter(d *node, name string, st *Stat, fd int) *node {
 		st.Nlink = 2
 	}
 	n.inUpper = true
-	n.whole.Store(true)
+	n.data.set(dataWhole)
 	n.places = []place{{d, name}}
 	f.table.add(n)
 	if fd >= 0 {

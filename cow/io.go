@@ -13,8 +13,11 @@ func (f *FS) Read(ino merge.Ino, p []byte, off int64) (int, error) {
 	if n == nil {
 		return f.lower.ReadAt(ino, p, off)
 	}
-	if !n.whole.Load() {
+	switch n.data.get() {
+	case dataLower:
 		return f.lower.ReadAt(n.lower, p, off)
+	case dataPartial:
+		return f.readPartial(n, p, off)
 	}
 	h, err := f.handleOf(n)
 	if err != nil {
@@ -50,7 +53,7 @@ type How struct {
 
 // Write writes to a regular file.
 func (f *FS) Write(ino merge.Ino, p []byte, off int64, how How) (int, error) {
-	n, err := f.copyUpData(ino, everything)
+	n, err := f.copyUpData(ino, want{formPartial, everything})
 	if err != nil {
 		return 0, err
 	}
@@ -64,22 +67,35 @@ func (f *FS) Write(ino merge.Ino, p []byte, off int64, how How) (int, error) {
 		return 0, err
 	}
 	defer h.release()
-	if how.KeepMtime {
-		return writeKeepingMtime(h.fd, p, off)
+	if n.data.get() == dataPartial {
+		n.data.mu.Lock()
+		defer n.data.mu.Unlock()
 	}
-	return pwrite(h.fd, p, off)
+	if how.KeepMtime {
+		return f.writeKeepingMtime(n, h.fd, p, off)
+	}
+	return f.writeTo(n, h.fd, p, off)
 }
 
-func writeKeepingMtime(fd int, p []byte, off int64) (int, error) {
+// writeTo writes to the upper file of n. Preconditions: n.data.mu is held for
+// writing if the file is partial.
+func (f *FS) writeTo(n *node, fd int, p []byte, off int64) (int, error) {
+	if n.data.get() == dataPartial {
+		return f.writePartial(n, fd, p, off)
+	}
+	return pwrite(fd, p, off)
+}
+
+func (f *FS) writeKeepingMtime(n *node, fd int, p []byte, off int64) (int, error) {
 	var st unix.Stat_t
 	if err := fsat.Fstat(fd, &st); err != nil {
 		return 0, err
 	}
-	n, err := pwrite(fd, p, off)
+	k, err := f.writeTo(n, fd, p, off)
 	if err != nil {
-		return n, err
+		return k, err
 	}
-	return n, fsat.Utimes(fd, "", timeOr(nil), st.Mtim)
+	return k, fsat.Utimes(fd, "", timeOr(nil), st.Mtim)
 }
 
 func pwrite(fd int, p []byte, off int64) (int, error) {
@@ -93,7 +109,11 @@ func pwrite(fd int, p []byte, off int64) (int, error) {
 
 // Fallocate is fallocate(2), with the flags that the upper's filesystem has.
 func (f *FS) Fallocate(ino merge.Ino, mode uint32, off, length int64) error {
-	n, err := f.copyUpData(ino, everything)
+	form := formPartial
+	if mode&^fallocateModes != 0 {
+		form = formWhole
+	}
+	n, err := f.copyUpData(ino, want{form, everything})
 	if err != nil {
 		return err
 	}
@@ -102,49 +122,35 @@ func (f *FS) Fallocate(ino merge.Ino, mode uint32, off, length int64) error {
 		return err
 	}
 	defer h.release()
+	if n.data.get() == dataPartial {
+		n.data.mu.Lock()
+		defer n.data.mu.Unlock()
+		return f.fallocatePartial(n, h.fd, mode, off, length)
+	}
 	return unix.Fallocate(h.fd, mode, off, length)
-}
-
-// CopyRange is copy_file_range(2) between two files of the upper. EXDEV: the
-// source is not there; the kernel then copies by itself.
-func (f *FS) CopyRange(from merge.Ino, fromOff int64, to merge.Ino, toOff int64, length int) (int, error) {
-	src := f.table.get(from)
-	if src == nil || !src.whole.Load() {
-		return 0, unix.EXDEV
-	}
-	dst, err := f.copyUpData(to, everything)
-	if err != nil {
-		return 0, err
-	}
-	a, err := f.handleOf(src)
-	if err != nil {
-		return 0, err
-	}
-	defer a.release()
-	b, err := f.handleOf(dst)
-	if err != nil {
-		return 0, err
-	}
-	defer b.release()
-	return unix.CopyFileRange(a.fd, &fromOff, b.fd, &toOff, length, 0)
 }
 
 // Seek finds the next data (SEEK_DATA) or hole (SEEK_HOLE) at or behind off.
 // ENXIO: there is none.
 func (f *FS) Seek(ino merge.Ino, off int64, whence int) (int64, error) {
 	n := f.table.get(ino)
-	if n != nil && n.whole.Load() {
-		h, err := f.handleOf(n)
-		if err != nil {
-			return 0, err
-		}
-		defer h.release()
-		return unix.Seek(h.fd, off, whence)
+	if n == nil {
+		return SeekLower(f.lower, ino, off, whence)
 	}
-	if n != nil {
-		ino = n.lower
+	if n.data.get() == dataLower {
+		return SeekLower(f.lower, n.lower, off, whence)
 	}
-	return SeekLower(f.lower, ino, off, whence)
+	h, err := f.handleOf(n)
+	if err != nil {
+		return 0, err
+	}
+	defer h.release()
+	n.data.mu.RLock()
+	defer n.data.mu.RUnlock()
+	if n.data.get() == dataWhole {
+		return seek(h.fd, off, whence)
+	}
+	return f.seekPartial(n, h.fd, off, whence)
 }
 
 // SeekLower is [FS.Seek] on a lower file.

@@ -195,11 +195,7 @@ func (f *FS) adopt(e *found, below merge.Ino, dirfd int) (n *node, fresh bool) {
 	if e.origin != 0 {
 		n.ino = e.origin
 	}
-	meta := e.has(f.names.Metacopy)
-	if meta && n.lower == 0 {
-		n.lower = below // an upper of the kernel's own: found by name
-	}
-	n.whole.Store(!meta || n.lower == 0)
+	f.adoptData(n, e, below, dirfd)
 	if f.table.add(n) != n { // two files claim one origin: the second gets a number of its own
 		n.ino = own
 		f.table.add(n)

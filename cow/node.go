@@ -23,7 +23,7 @@ type node struct {
 	dir   *folder   // folders only
 
 	lookups atomic.Int64           // the kernel's references, of a node born in the upper
-	whole   atomic.Bool            // a regular file whose data is in the upper
+	data    fileData               // regular files: where the bytes are
 	cached  atomic.Pointer[handle] // an open descriptor, while the cache keeps it
 	settled settled                // what an fsync of it still has to wait for
 

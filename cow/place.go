@@ -99,14 +99,16 @@ const copyChunk = 1 << 20
 // copyData writes the first size bytes of lower node ino to fd, holes as
 // holes, and waits until they are on disk.
 func (f *FS) copyData(fd int, ino merge.Ino, size uint64) error {
+	if size == 0 {
+		return unix.Ftruncate(fd, 0)
+	}
 	segments, err := f.lower.Segments(ino)
 	if err != nil {
 		return err
 	}
-	buf := make([]byte, min(copyChunk, size))
 	for _, s := range segments {
 		end := min(s.Off+s.Len, int64(size))
-		if err := f.copySegment(fd, ino, buf, merge.Segment{Off: s.Off, Len: end - s.Off}); err != nil {
+		if err := f.copySegment(fd, ino, merge.Segment{Off: s.Off, Len: end - s.Off}); err != nil {
 			return err
 		}
 	}
@@ -116,7 +118,13 @@ func (f *FS) copyData(fd int, ino merge.Ino, size uint64) error {
 	return f.syncData(fd)
 }
 
-func (f *FS) copySegment(fd int, ino merge.Ino, buf []byte, s merge.Segment) error {
+// copySegment copies a stretch of data, inside the kernel if the lower can.
+func (f *FS) copySegment(fd int, ino merge.Ino, s merge.Segment) error {
+	s, err := f.cloneSegment(fd, ino, s)
+	if err != nil || s.Len <= 0 {
+		return err
+	}
+	buf := make([]byte, min(copyChunk, s.Len))
 	for s.Len > 0 {
 		n, err := f.lower.ReadAt(ino, buf[:min(int64(len(buf)), s.Len)], s.Off)
 		if err != nil {
@@ -135,6 +143,25 @@ func (f *FS) copySegment(fd int, ino merge.Ino, buf []byte, s merge.Segment) err
 	return nil
 }
 
+// cloneSegment copies as much of s as the lower does by itself, and returns
+// what is left.
+func (f *FS) cloneSegment(fd int, ino merge.Ino, s merge.Segment) (merge.Segment, error) {
+	c, ok := f.lower.(merge.Cloner)
+	for ok && s.Len > 0 {
+		n, err := c.CopyTo(ino, fd, s)
+		if err == unix.ENOTSUP || err == nil && n <= 0 {
+			break
+		}
+		if err != nil {
+			return s, err
+		}
+		f.counts.copied.Add(uint64(n))
+		s.Off += n
+		s.Len -= n
+	}
+	return s, nil
+}
+
 func writeAll(fd int, p []byte, off int64) error {
 	for len(p) > 0 {
 		n, err := pwrite(fd, p, off)
@@ -146,11 +173,11 @@ func writeAll(fd int, p []byte, off int64) error {
 	return nil
 }
 
-// complete gives a file that was copied up without its data the first limit
-// bytes of it. Until the mark is taken off, readers and a next mount use the
-// lower's, so a crash in between loses nothing. Preconditions: n.copying is
-// held.
-func (f *FS) complete(n *node, limit uint64) error {
+// complete brings the data of a file that was copied up without. Until the
+// mark is taken off, readers and a next mount use the lower's, so a crash in
+// between loses nothing; and when it is, the file must not be longer than what
+// is left of it. Preconditions: n.copying is held.
+func (f *FS) complete(n *node, w want) error {
 	var a merge.Attr
 	if err := f.lower.Attr(n.lower, &a); err != nil {
 		return err
@@ -164,10 +191,16 @@ func (f *FS) complete(n *node, limit uint64) error {
 	if err := fsat.Fstat(h.fd, &st); err != nil {
 		return err
 	}
-	if size := min(a.Size, limit); size > 0 {
-		if err := f.copyData(h.fd, n.lower, size); err != nil {
-			return err
-		}
+	w.keep = min(a.Size, uint64(st.Size), w.keep)
+	w.form = f.choose(n, w.keep, w.form)
+	if w.form == formPartial {
+		w.keep = min(a.Size, uint64(st.Size)) // the rest goes as from any partial file
+		err = f.startPartial(h.fd, int64(w.keep))
+	} else {
+		err = f.copyData(h.fd, n.lower, w.keep)
+	}
+	if err != nil {
+		return err
 	}
 	failpoint.Hit("copyup.data")
 	if err := fsat.RemoveXattr(h.fd, "", f.names.Metacopy); err != nil && err != unix.ENODATA {
@@ -175,7 +208,20 @@ func (f *FS) complete(n *node, limit uint64) error {
 	}
 	n.settled.unsettle()
 	failpoint.Hit("copyup.whole")
-	n.whole.Store(true)
-	f.counts.whole.Add(1)
+	n.data.begin(w.form, int64(w.keep))
+	f.counts.copyUp(w.form, w.keep)
 	return fsat.Utimes(h.fd, "", st.Atim, st.Mtim)
+}
+
+// startPartial marks a file without data as partial. What a copy that was not
+// finished left in it goes first.
+func (f *FS) startPartial(fd int, limit int64) error {
+	_, err := seek(fd, 0, unix.SEEK_DATA)
+	if err == nil {
+		err = unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, f.roundUp(limit))
+	}
+	if err != nil && err != unix.ENXIO {
+		return err
+	}
+	return f.writeLimit(spot{fd: fd}, limit)
 }

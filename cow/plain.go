@@ -150,7 +150,7 @@ func (f *FS) copyUpEntry(d *node, e Dirent, cancel <-chan struct{}) error {
 	case e.Type == unix.S_IFDIR:
 		return f.detach(e.Ino, cancel)
 	case e.Type == unix.S_IFREG && f.noMetacopy:
-		if _, err := f.copyUpData(e.Ino, everything); err != nil {
+		if _, err := f.copyUpData(e.Ino, want{formWhole, everything}); err != nil {
 			return err
 		}
 	}

@@ -25,7 +25,7 @@ func (f *FS) Setattr(ino merge.Ino, c Change, st *Stat) error {
 	var n *node
 	var err error
 	if c.Size != nil {
-		n, err = f.copyUpData(ino, *c.Size)
+		n, err = f.copyUpData(ino, want{formPartial, *c.Size})
 	} else {
 		n, err = f.copyUp(ino)
 	}
@@ -51,6 +51,11 @@ func (f *FS) truncate(n *node, size int64) error {
 		return err
 	}
 	defer h.release()
+	if n.data.get() == dataPartial {
+		n.data.mu.Lock()
+		defer n.data.mu.Unlock()
+		return f.truncatePartial(n, h.fd, size)
+	}
 	return unix.Ftruncate(h.fd, size)
 }
 

@@ -37,7 +37,7 @@ func (st *Stat) FromLower(ino merge.Ino, a *merge.Attr) {
 	case a.IsDir():
 		st.Size = blockSize
 	case a.IsRegular():
-		st.Blocks = (a.Size + blockSize - 1) / blockSize * (blockSize / 512)
+		st.Blocks = blocksOf(a.Size)
 	}
 }
 
@@ -133,7 +133,18 @@ func (f *FS) adjust(n *node, st *Stat) {
 	}
 	inUpper := n.inUpper
 	n.mu.RUnlock()
-	if inUpper && n.typ == unix.S_IFREG && n.lower != 0 && !n.whole.Load() {
-		st.Blocks = (st.Size + blockSize - 1) / blockSize * (blockSize / 512)
+	if !inUpper || n.typ != unix.S_IFREG {
+		return
 	}
+	switch n.data.get() { // what shows of the lower takes room as well
+	case dataLower:
+		st.Blocks = blocksOf(st.Size)
+	case dataPartial:
+		st.Blocks = max(st.Blocks, blocksOf(uint64(n.data.limit.Load())))
+	}
+}
+
+// blocksOf returns how many blocks of 512 bytes a file without holes takes.
+func blocksOf(size uint64) uint64 {
+	return (size + blockSize - 1) / blockSize * (blockSize / 512)
 }

@@ -57,7 +57,12 @@ func (f *FS) Fsync(ino merge.Ino, dataOnly bool) error {
 	if n.isDir() {
 		return f.syncFolder(h.fd)
 	}
-	return f.syncFile(n, h.fd, dataOnly)
+	full := f.filled(n, h.fd)
+	err = f.syncFile(n, h.fd, dataOnly)
+	if err == nil && full {
+		err = f.finishPartial(n, h.fd)
+	}
+	return err
 }
 
 // Volatile reports whether nothing ever waits for the disk.

@@ -30,7 +30,7 @@ func (f *FS) Tmpfile(dir merge.Ino, what New, st *Stat) error {
 		ino: upperBit | st.Ino, typ: unix.S_IFREG,
 		inUpper: true, gone: true, fresh: true, held: newHandle(fd),
 	}
-	n.whole.Store(true)
+	n.data.set(dataWhole)
 	f.table.add(n)
 	st.Ino, st.Nlink = n.ino, 0
 	return nil

@@ -13,8 +13,9 @@ type Xattrs struct {
 	Metacopy string // on a regular file: attributes only, data is still the lower's
 	Whiteout string // on an empty regular file: a whiteout without a device (kernel ≥ 6.7)
 	// Ours.
-	Origin string // decimal node number of the lower node this was copied up from
-	Nlink  string // on a file in the link hub: decimal count of its names in the union
+	Origin  string // decimal node number of the lower node this was copied up from
+	Nlink   string // on a file in the link hub: decimal count of its names in the union
+	Partial string // on a regular file: decimal number of bytes below which a hole shows the lower's data
 }
 
 // Privileged are the attributes that root uses; nobody else can set or see
@@ -33,6 +34,7 @@ func newXattrs(ns string) Xattrs {
 		Whiteout: ns + "overlay.whiteout",
 		Origin:   ns + "unio.origin",
 		Nlink:    ns + "unio.nlink",
+		Partial:  ns + "unio.partial",
 	}
 }
 

@@ -73,6 +73,7 @@ type changeNode struct {
 
 	from    origin
 	low     merge.Ino // folder: the lower folder whose entries it shows; file: where its data is, 0 = its own
+	limit   int64     // > 0: only what holes of the file's own hold below that offset is low's
 	base    merge.Ino // what the lower shows at this path, 0 = nothing
 	hubFile merge.Ino // fromHub: under which number
 	id      linkID    // of a file with several names

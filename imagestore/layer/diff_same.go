@@ -46,7 +46,7 @@ func (w *mergeWalk) same(ctx context.Context, dir *upperDir, n *changeNode) (boo
 	if !n.attr.IsRegular() || n.attr.Size == 0 {
 		return true, nil
 	}
-	if n.low != 0 {
+	if n.low != 0 && n.limit == 0 {
 		return n.low == n.base, nil
 	}
 	return w.sameData(ctx, dir, n)
@@ -101,7 +101,11 @@ func (w *mergeWalk) sameData(ctx context.Context, dir *upperDir, n *changeNode) 
 		if err := ctx.Err(); err != nil {
 			return false, err
 		}
-		same, err := sameBlock(up, low, span{off, min(block, size-off)}, bufs)
+		s := span{off, min(block, size-off)}
+		if p, ok := up.file.(*partialFile); ok && n.low == n.base && p.isLower(s) {
+			continue
+		}
+		same, err := sameBlock(up, low, s, bufs)
 		if !same || err != nil {
 			return false, err
 		}

@@ -30,6 +30,8 @@ type upperEntry struct {
 	whiteout bool
 	opaque   bool
 	metacopy bool
+	partial  bool
+	limit    int64 // of a partial file
 	redirect string
 	origin   merge.Ino // 0: none, or none that makes sense
 	nlink    uint64    // names in the union, of a file in the link hub
@@ -142,7 +144,8 @@ func (r *upperReader) readXattrs(dirfd int, name string, e *upperEntry) error {
 // kernel keeps more of its own (origin, impure, uuid …), which we have no use for.
 func (r *upperReader) isMark(stored string) bool {
 	switch stored {
-	case r.names.Opaque, r.names.Redirect, r.names.Metacopy, r.names.Whiteout, r.names.Origin, r.names.Nlink:
+	case r.names.Opaque, r.names.Redirect, r.names.Metacopy, r.names.Whiteout,
+		r.names.Origin, r.names.Nlink, r.names.Partial:
 		return true
 	}
 	return stored == whiteout.OverrideStat && !r.root
@@ -161,11 +164,26 @@ func (r *upperReader) mark(e *upperEntry, stored, value string) {
 		e.whiteout = e.attr.IsRegular() && e.attr.Size == 0
 	case r.names.Origin:
 		e.origin = parseIno(value)
+	case r.names.Partial:
+		e.markPartial(value)
 	case r.names.Nlink:
 		e.nlink, _ = strconv.ParseUint(value, 10, 32)
 	case whiteout.OverrideStat:
 		e.owned = overrideStat(&e.attr, value)
 	}
+}
+
+// markPartial takes over the limit of a partial file, which a crash may have
+// left too large. A file of which all of the lower is cut off is like any
+// other. What is no number is no limit that a file can have, so that
+// [mergeWalk.node] refuses the file.
+func (e *upperEntry) markPartial(value string) {
+	limit, err := strconv.ParseInt(value, 10, 64)
+	if err != nil || limit < 0 {
+		limit = -1
+	}
+	e.limit = min(limit, int64(e.attr.Size))
+	e.partial = e.attr.IsRegular() && e.limit != 0
 }
 
 // parseIno reads a node number, 0 if it is none.

@@ -192,14 +192,14 @@ func (w *mergeWalk) node(f folder, c child) (*changeNode, error) {
 	if c.up == nil {
 		return w.lowerNode(c.name, c.low)
 	}
-	if !c.up.attr.IsDir() && !c.up.metacopy {
+	if !c.up.attr.IsDir() && !c.up.metacopy && !c.up.partial {
 		return w.upperNode(c.name, c.up, 0), nil
 	}
 	low, err := w.continues(f.low, c.name, c.up)
 	if err != nil {
 		return nil, err
 	}
-	if c.up.metacopy && low == 0 {
+	if !c.up.attr.IsDir() && low == 0 || c.up.limit < 0 {
 		return nil, fmt.Errorf("the lower file that holds the data is missing: %w", merge.ErrCorrupt)
 	}
 	return w.upperNode(c.name, c.up, low), nil
@@ -209,6 +209,9 @@ func (w *mergeWalk) node(f folder, c child) (*changeNode, error) {
 // group even if some of them are not in the tree (the hub has one).
 func (w *mergeWalk) upperNode(name string, e *upperEntry, low merge.Ino) *changeNode {
 	n := &changeNode{name: name, attr: e.attr, xattrs: e.xattrs, target: e.target, low: low, file: e.file}
+	if e.partial {
+		n.limit = e.limit
+	}
 	if e.attr.Nlink > 1 && !e.attr.IsDir() {
 		n.id = linkID{fileID: e.file}
 	}
@@ -245,7 +248,7 @@ func (w *mergeWalk) lowerNode(name string, ino merge.Ino) (*changeNode, error) {
 func (w *mergeWalk) hubNode(name string, ino merge.Ino, e *upperEntry) *changeNode {
 	n := w.upperNode(name, e, 0)
 	n.from, n.hubFile = fromHub, ino
-	if e.metacopy {
+	if e.metacopy || e.partial {
 		n.low = ino
 	}
 	n.id = linkID{fileID: e.file}

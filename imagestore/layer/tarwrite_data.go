@@ -70,7 +70,7 @@ func openHub(work string) (*upperDir, error) {
 func (s *sources) open(dir *upperDir, n *changeNode) (*sparseData, error) {
 	name := n.name
 	switch {
-	case n.low != 0:
+	case n.low != 0 && n.limit == 0:
 		return s.openLower(n.low)
 	case n.from == fromHub:
 		dir, name = s.hubDir, hubName(n.hubFile)
@@ -79,7 +79,11 @@ func (s *sources) open(dir *upperDir, n *changeNode) (*sparseData, error) {
 	if err != nil {
 		return nil, err
 	}
-	return openUpper(fd, name, n)
+	own, err := openUpper(fd, name, n)
+	if err != nil || n.limit == 0 {
+		return own, err
+	}
+	return s.openPartial(own.file.(*upperFile), n)
 }
 
 // openUpper opens a file of the upper and makes sure that it is still the one

@@ -114,3 +114,13 @@ type Lower interface {
 	// DataSize returns the bytes of content, each file counted once.
 	DataSize() uint64
 }
+
+// Cloner is what a [Lower] has as well that can copy file data inside the
+// kernel.
+type Cloner interface {
+	// CopyTo copies a stretch of a regular file to the same place of the file
+	// open at fd, shares the blocks if the filesystem can, and returns how many
+	// bytes it did: fewer than all is no error. ENOTSUP: not this file, or not
+	// to there; the caller reads and writes instead.
+	CopyTo(ino Ino, fd int, seg Segment) (n int64, err error)
+}

@@ -1,0 +1,146 @@
+package cow
+
+import (
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"unio/cow/fsat"
+	"unio/unionfs/merge"
+)
+
+// serves reports whether the data can be changed in the way that form names.
+func (d *fileData) serves(form form) bool {
+	s := d.get()
+	return s == dataWhole || s == dataPartial && form != formWhole
+}
+
+// begin sets the state of a fresh copy of size bytes.
+func (d *fileData) begin(form form, size int64) {
+	switch {
+	case form == formWhole || size == 0:
+		d.set(dataWhole)
+	case form == formPartial:
+		d.limit.Store(size)
+		d.set(dataPartial)
+	}
+}
+
+// adoptData settles where the data is of n, which stands for entry e of the
+// upper. below is what the lower has under its name.
+func (f *FS) adoptData(n *node, e *found, below merge.Ino, dirfd int) {
+	meta, partial := e.has(f.names.Metacopy), e.has(f.names.Partial)
+	if meta && n.lower == 0 {
+		n.lower = below // an upper of the kernel's own: found by name
+	}
+	switch {
+	case n.typ != unix.S_IFREG:
+	case partial && e.st.Mode&unix.S_IFMT == unix.S_IFREG:
+		f.adoptPartial(n, e, dirfd)
+	case !meta || n.lower == 0:
+		n.data.set(dataWhole)
+	}
+}
+
+// adoptPartial reads the limit of a partial file. It may be more than there
+// is, of the file if a crash came in between, of the lower if somebody changed
+// that; one that makes no sense leaves what lies in holes unknown.
+func (f *FS) adoptPartial(n *node, e *found, dirfd int) {
+	text, err := fsat.XattrValue(dirfd, e.name, f.names.Partial)
+	limit, ok := parseLimit(string(text))
+	var a merge.Attr
+	if n.lower == 0 || f.lower.Attr(n.lower, &a) != nil || !a.IsRegular() {
+		ok = false
+	}
+	if err != nil || !ok {
+		f.log.Error("the lower part of a partial file is lost", "name", e.name, "limit", string(text), "origin", uint64(n.lower), "err", err)
+		n.data.lost = true
+		limit = e.st.Size
+	}
+	if !n.data.lost && uint64(limit) > a.Size {
+		f.log.Error("the lower part of a partial file is shorter than it was", "name", e.name, "limit", limit, "size", a.Size)
+	}
+	n.data.loose = limit > e.st.Size
+	n.data.limit.Store(min(limit, e.st.Size))
+	n.data.set(dataPartial)
+}
+
+// Filesystems on which a hole of a file is exactly what was never written, as
+// f_type of statfs(2) has them. Others may report all of a file as data, or
+// round.
+var exactHoles = [...]int64{
+	unix.EXT4_SUPER_MAGIC, // of ext2 and ext3, too
+	unix.XFS_SUPER_MAGIC,
+	unix.BTRFS_SUPER_MAGIC,
+	unix.TMPFS_MAGIC,
+	unix.F2FS_SUPER_MAGIC,
+}
+
+// blockMax bounds the block of a partial file, in bytes: with larger ones (a
+// tmpfs of huge pages has 2 MiB) a whole copy is better.
+const blockMax = 64 << 10
+
+// learnHoles finds out in what blocks the upper's filesystem keeps holes. If
+// it does not keep them exactly, files are not copied up by blocks.
+func (f *FS) learnHoles() {
+	f.block = blockSize
+	if !f.partial {
+		return
+	}
+	block, err := f.tryHoles()
+	if err != nil {
+		f.log.Info("large files are copied up whole: the upper's filesystem does not keep holes exactly", "err", err)
+		f.partial = false
+		return
+	}
+	f.block = block
+}
+
+// tryHoles returns the block of the upper's filesystem. The type alone does
+// not say which driver it has (ext2's own knows no holes), so it makes a file
+// with a hole before and behind one block and looks whether they are found.
+func (f *FS) tryHoles() (block int64, err error) {
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(f.tmp, &fs); err != nil {
+		return 0, err
+	}
+	if !slices.Contains(exactHoles[:], int64(fs.Type)) {
+		return 0, unix.ENOTSUP
+	}
+	fd, err := fsat.Tmpfile(f.tmp, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	defer fsat.Close(fd)
+	var st unix.Stat_t
+	if err := fsat.Fstat(fd, &st); err != nil {
+		return 0, err
+	}
+	block = max(blockSize, int64(fs.Bsize), int64(st.Blksize))
+	if block > blockMax || block&(block-1) != 0 {
+		return 0, unix.ENOTSUP
+	}
+	return block, tryBlock(fd, block)
+}
+
+// tryBlock writes the second of three blocks of an empty file.
+func tryBlock(fd int, block int64) error {
+	if err := unix.Ftruncate(fd, 3*block); err != nil {
+		return err
+	}
+	if err := writeAll(fd, make([]byte, block), block); err != nil {
+		return err
+	}
+	data, err := seek(fd, 0, unix.SEEK_DATA)
+	if err != nil || data != block {
+		return firstError(err, unix.ENOTSUP)
+	}
+	hole, err := seek(fd, block, unix.SEEK_HOLE)
+	if err != nil || hole != 2*block {
+		return firstError(err, unix.ENOTSUP)
+	}
+	if _, err := seek(fd, hole, unix.SEEK_DATA); err != unix.ENXIO {
+		return firstError(err, unix.ENOTSUP)
+	}
+	return nil
+}
