@@ -14,7 +14,14 @@ import (
 type doing = func(context.Context) error
 
 func (s *stage) contests() []contest {
-	return []contest{s.load(), s.save(), s.commitSmall(), s.mountReady(), s.warmTar()}
+	list := []contest{s.load(), s.save(), s.commitSmall(), s.mountReady(), s.warmTar()}
+	for i := range list {
+		list[i].prepare = s.makeAll
+	}
+	for _, w := range s.unionWorks() {
+		list = append(list, s.cost(w))
+	}
+	return list
 }
 
 // run makes a step of a peer's command line; a peer that is not there fails.

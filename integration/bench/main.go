@@ -55,7 +55,7 @@ func bench(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return fmt.Errorf("-only: %w", err)
 	}
-	s, err := setUp(ctx, o.dir)
+	s, err := setUp(o.dir)
 	if err != nil {
 		return err
 	}
@@ -64,8 +64,8 @@ func bench(ctx context.Context, o options) (err error) {
 			err = closeErr
 		}
 	}()
-	r := report{Kernel: kernel(), CPUs: runtime.NumCPU(), Rounds: o.rounds, Image: s.describe()}
-	fmt.Printf("Linux %s, %d CPUs; %s; median of %d rounds\n\n", r.Kernel, r.CPUs, r.Image, o.rounds)
+	r := report{Kernel: kernel(), CPUs: runtime.NumCPU(), Rounds: o.rounds}
+	fmt.Printf("Linux %s, %d CPUs; median of %d rounds\n\n", r.Kernel, r.CPUs, o.rounds)
 	for _, c := range s.contests() {
 		if !only.MatchString(c.name) {
 			continue
@@ -77,6 +77,7 @@ func bench(ctx context.Context, o options) (err error) {
 		res.print(os.Stdout)
 		r.Results = append(r.Results, res)
 	}
+	r.Image = s.describe()
 	return r.save(o.json)
 }
 

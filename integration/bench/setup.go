@@ -28,10 +28,12 @@ type stage struct {
 	podman   *peers.Podman
 	absent   map[string]error // peers that cannot run
 	ourMount string           // read-only mount of the image
+	costs    string           // the plain folder of the cost image, once it is made
 }
 
-// setUp makes the image and gives it to every tool.
-func setUp(ctx context.Context, dir string) (*stage, error) {
+// setUp makes the scratch folder. What a contest works on is made when it is
+// run.
+func setUp(dir string) (*stage, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("needs root")
 	}
@@ -44,13 +46,20 @@ func setUp(ctx context.Context, dir string) (*stage, error) {
 	}
 	s := &stage{dir: dir, binary: binary, absent: map[string]error{}}
 	s.archive, s.layout, s.rootfs = s.path("image.tar"), s.path("layout"), s.path("bundle/rootfs")
-	steps := []func(context.Context) error{s.makeImage, s.startPeers, s.unpackForPeers, s.loadAll}
-	for _, step := range steps {
+	return s, nil
+}
+
+// makeAll makes the image and gives it to every tool.
+func (s *stage) makeAll(ctx context.Context) error {
+	if s.ourMount != "" {
+		return nil
+	}
+	for _, step := range []func(context.Context) error{s.makeImage, s.startPeers, s.unpackForPeers, s.loadAll} {
 		if err := step(ctx); err != nil {
-			return nil, errors.Join(err, s.close())
+			return err
 		}
 	}
-	return s, nil
+	return nil
 }
 
 func orElse(s, otherwise string) string {
