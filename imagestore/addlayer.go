@@ -75,7 +75,11 @@ func (s *Store) AddLayer(ctx context.Context, r io.Reader, o LayerOptions) (Laye
 //
 // Preconditions: the store is held.
 func (s *Store) addLayer(ctx context.Context, r io.Reader, o LayerOptions) (Layer, error) {
-	in := &intake{s: s, ctx: ctx, o: o}
+	return s.take(&intake{s: s, ctx: ctx, o: o}, r)
+}
+
+// take runs an intake.
+func (s *Store) take(in *intake, r io.Reader) (Layer, error) {
 	defer in.abort()
 	l, err := in.run(r)
 	if err != nil {
@@ -97,6 +101,8 @@ type intake struct {
 	s   *Store
 	ctx context.Context
 	o   LayerOptions
+
+	fetched *blob.Writer // has the stream as it comes already, to be hashed; nil: it has not been written
 
 	known  bool // the layer is in the store: only verify
 	comp   Compression
@@ -199,7 +205,10 @@ func (in *intake) readCompressed(stream io.Reader) error {
 		func(r io.Reader) error { _, err := io.Copy(in.rawSum.Hash(), r); return err },
 		in.decompress,
 	}
-	if in.keepsRaw() {
+	if in.fetched != nil {
+		in.raw = in.fetched
+		sinks[0] = func(r io.Reader) error { _, err := io.Copy(in.raw.Hash(), r); return err }
+	} else if in.keepsRaw() {
 		w, err := in.s.blobs.WriterFor(in.ctx, alg)
 		if err != nil {
 			return err
@@ -243,17 +252,30 @@ func (in *intake) readTar(r io.Reader) error {
 		in.size = n
 		return err
 	}
+	if in.isTar() && in.fetched != nil {
+		in.tar = in.fetched
+		err := fanOut(in.ctx, guarded, in.hashTar, in.scan)
+		in.size = in.tar.Size()
+		return err
+	}
 	w, err := in.s.blobs.Writer(in.ctx)
 	if err != nil {
 		return err
 	}
 	in.tar = w
-	err = fanOut(in.ctx, guarded,
-		func(r io.Reader) error { _, err := io.Copy(w.Hash(), r); return err },
-		func(r io.Reader) error { _, err := io.Copy(w.Data(), r); return err },
-		func(r io.Reader) (err error) { in.index, err = layer.Scan(in.ctx, r, in.o.Limits); return err },
-	)
+	err = fanOut(in.ctx, guarded, in.hashTar, in.scan,
+		func(r io.Reader) error { _, err := io.Copy(w.Data(), r); return err })
 	in.size = w.Size()
+	return err
+}
+
+func (in *intake) hashTar(r io.Reader) error {
+	_, err := io.Copy(in.tar.Hash(), r)
+	return err
+}
+
+func (in *intake) scan(r io.Reader) (err error) {
+	in.index, err = layer.Scan(in.ctx, r, in.o.Limits)
 	return err
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -20,22 +21,29 @@ type Collected struct {
 	Bytes int64 // freed on disk: blobs, indexes, views, temporary files
 }
 
+// partialAge is how long an unfinished download is kept for the next attempt.
+const partialAge = 24 * time.Hour
+
 // Collect removes everything that no reference needs, directly or for a
-// container. It waits for those who are adding something, until ctx ends, and
-// keeps new ones waiting while it works.
-func (s *Store) Collect(ctx context.Context) (Collected, error) {
+// container; unfinished downloads of the last day stay. It waits for those who
+// are adding something, until ctx ends, and keeps new ones waiting while it
+// works.
+func (s *Store) Collect(ctx context.Context) (Collected, error) { return s.collect(ctx, partialAge) }
+
+// collect is Collect with the age at which unfinished downloads go.
+func (s *Store) collect(ctx context.Context, partials time.Duration) (Collected, error) {
 	release, err := s.exclusive(ctx)
 	if err != nil {
 		return Collected{}, err
 	}
 	defer release()
-	return s.sweep(ctx)
+	return s.sweep(ctx, partials)
 }
 
 // sweep does the work of Collect.
 //
 // Preconditions: the store is held exclusively.
-func (s *Store) sweep(ctx context.Context) (Collected, error) {
+func (s *Store) sweep(ctx context.Context, partials time.Duration) (Collected, error) {
 	if err := s.unpin(ctx); err != nil {
 		return Collected{}, fmt.Errorf("collect garbage: %w", err)
 	}
@@ -44,10 +52,15 @@ func (s *Store) sweep(ctx context.Context) (Collected, error) {
 		return Collected{}, fmt.Errorf("collect garbage: %w", err)
 	}
 	var c Collected
-	for _, step := range []func(*marks, *Collected) error{s.sweepBlobs, s.sweepDerived, s.sweepTemp} {
+	for _, step := range []func(*marks, *Collected) error{s.sweepBlobs, s.sweepDerived} {
 		if err := step(m, &c); err != nil {
 			return c, fmt.Errorf("collect garbage: %w", err)
 		}
+	}
+	n, err := s.blobs.RemoveTemp(partials)
+	c.Bytes += n
+	if err != nil {
+		return c, fmt.Errorf("collect garbage: %w", err)
 	}
 	return c, nil
 }
@@ -235,12 +248,6 @@ func sweepFolder(dir string, keep func(name string) bool) (freed int64, err erro
 		}
 	}
 	return freed, nil
-}
-
-func (s *Store) sweepTemp(_ *marks, c *Collected) error {
-	n, err := s.blobs.RemoveTemp()
-	c.Bytes += n
-	return err
 }
 
 // Usage is what the store takes on disk, in bytes.

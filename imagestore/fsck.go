@@ -199,7 +199,7 @@ func (c *check) garbage() error {
 		return nil
 	}
 	if c.o.Repair {
-		col, err := c.s.sweep(c.ctx)
+		col, err := c.s.sweep(c.ctx, partialAge)
 		c.rep.Freed = col.Bytes
 		return err
 	}

@@ -23,8 +23,8 @@ type Pruned struct {
 }
 
 // Prune removes images that nothing needs: no container, no child and, unless
-// All is set, no tag. It then collects all garbage, waiting until ctx ends
-// for those who are adding something.
+// All is set, no tag. It then collects all garbage, unfinished downloads
+// included, waiting until ctx ends for those who are adding something.
 func (s *Store) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 	uses, err := s.uses()
 	if err != nil {
@@ -38,7 +38,7 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 	if err != nil {
 		return Pruned{}, err
 	}
-	freed, err := s.Collect(ctx)
+	freed, err := s.collect(ctx, 0)
 	return Pruned{Removed: rm.done, Bytes: freed.Bytes}, err
 }
 

@@ -24,6 +24,8 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"syscall"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -36,6 +38,8 @@ var (
 	ErrDigest = errors.New("bad digest")
 	// ErrMismatch says that content is not what its digest or size promised.
 	ErrMismatch = errors.New("content does not match its digest")
+	// ErrExist says that another has finished the blob meanwhile.
+	ErrExist = errors.New("blob exists")
 	// ErrTooBig says that a blob is larger than the reader allows.
 	ErrTooBig = errors.New("blob too big")
 )
@@ -241,7 +245,7 @@ func (s *Store) walkFolder(alg digest.Algorithm, yield func(Info, error) bool) b
 }
 
 // Temps returns the temporary files that are there, those of running writers
-// included.
+// included; unfinished blobs that a later writer goes on with are none.
 func (s *Store) Temps() ([]Info, error) {
 	entries, err := os.ReadDir(s.tmp)
 	if err != nil {
@@ -250,7 +254,7 @@ func (s *Store) Temps() ([]Info, error) {
 	var list []Info
 	for _, e := range entries {
 		fi, err := e.Info()
-		if err != nil {
+		if err != nil || isPartial(e.Name()) {
 			continue // gone meanwhile: a writer has finished
 		}
 		list = append(list, Info{Path: filepath.Join(s.tmp, e.Name()), Size: fi.Size()})
@@ -258,17 +262,28 @@ func (s *Store) Temps() ([]Info, error) {
 	return list, nil
 }
 
-// RemoveTemp deletes all temporary files and returns how many bytes they
-// held. The caller makes sure that nobody is writing.
-func (s *Store) RemoveTemp() (int64, error) {
-	list, err := s.Temps()
-	var n int64
-	for _, t := range list {
-		if rerr := os.RemoveAll(t.Path); rerr != nil {
-			err = errors.Join(err, rerr)
+// RemoveTemp deletes the temporary files, except unfinished blobs that were
+// written to within the time given, and returns how many bytes of disk that
+// freed. The caller makes sure that nobody is writing.
+func (s *Store) RemoveTemp(partials time.Duration) (int64, error) {
+	entries, err := os.ReadDir(s.tmp)
+	if err != nil {
+		return 0, fmt.Errorf("read temporary folder: %w", err)
+	}
+	var freed int64
+	var errs []error
+	for _, e := range entries {
+		fi, err := e.Info()
+		if err != nil || isPartial(e.Name()) && time.Since(fi.ModTime()) < partials {
 			continue
 		}
-		n += t.Size
+		if err := os.RemoveAll(filepath.Join(s.tmp, e.Name())); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+			freed += st.Blocks * 512 // its unit, whatever the filesystem (stat(2))
+		}
 	}
-	return n, err
+	return freed, errors.Join(errs...)
 }

@@ -30,6 +30,7 @@ type Writer struct {
 	written int64 // bytes in the file
 	hashed  int64 // bytes in the hash
 	started int64 // bytes whose write-back has been asked for
+	kept    bool  // the file belongs to a [Partial]
 }
 
 // Writer starts a new blob, addressed by sha256. Writing fails once ctx is
@@ -140,20 +141,21 @@ func (w *Writer) publish(d digest.Digest) error {
 	if err := os.Rename(w.f.Name(), path); err != nil {
 		return fmt.Errorf("name blob %s: %w", d, err)
 	}
-	if err := w.f.Close(); err != nil {
-		return fmt.Errorf("close blob %s: %w", d, err)
+	if !w.kept {
+		if err := w.f.Close(); err != nil {
+			return fmt.Errorf("close blob %s: %w", d, err)
+		}
 	}
 	w.f = nil
 	return SyncDir(filepath.Dir(path))
 }
 
-// Abort throws away what was written.
+// Abort throws away what was written, unless it belongs to a [Partial].
 func (w *Writer) Abort() {
-	if w.f == nil {
-		return
+	if w.f != nil && !w.kept {
+		w.f.Close()
+		os.Remove(w.f.Name()) // what stays behind is collected with the garbage
 	}
-	w.f.Close()
-	os.Remove(w.f.Name()) // what stays behind is collected with the garbage
 	w.f = nil
 }
 

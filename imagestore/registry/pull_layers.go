@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -133,17 +134,24 @@ func (p *puller) have(f *fetch) bool {
 }
 
 // fetch streams one layer into the store, which verifies, decompresses and
-// indexes it in the same pass.
+// indexes it in the same pass. It goes on where an earlier pull was ended.
 func (p *puller) fetch(ctx context.Context, f *fetch) error {
-	blob := p.repo.openBlob(ctx, f.desc)
-	defer blob.Close()
-	blob.onRead = p.downloading(f)
-	layer, err := p.st.AddLayer(ctx, blob, imagestore.LayerOptions{
+	var blob *blobReader
+	open := func(from int64) io.Reader {
+		blob = p.repo.openBlob(ctx, f.desc)
+		blob.offset, blob.failed = from, from
+		blob.onRead = p.downloading(f)
+		return blob
+	}
+	layer, err := p.st.FetchLayer(ctx, open, imagestore.LayerOptions{
 		Digest: f.desc.Digest, Size: f.desc.Size, DiffID: f.diffID,
 		MediaType: f.desc.MediaType, KeepCompressed: true,
 	})
-	if blob.err != nil && !isEOF(blob.err) {
-		err = blob.err // the cause, whatever the store made of a stream that broke off
+	if blob != nil {
+		blob.Close()
+		if err != nil && blob.err != nil && !isEOF(blob.err) {
+			err = blob.err // the cause, whatever the store made of a stream that broke off
+		}
 	}
 	if err != nil {
 		return layerError(f.desc.Digest, err)
