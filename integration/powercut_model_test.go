@@ -224,9 +224,14 @@ func (h *history) match(s *seen, p promise, last int) (int, error) {
 		}
 		state.apply(c)
 	}
-	found, nearest, at = state.judge(found, nearest, at)
+	if state.wrong == 0 {
+		return state.seq, nil
+	}
 	if found >= 0 {
 		return found, nil
+	}
+	if state.wrong <= nearest {
+		at = state.seq
 	}
 	return 0, fmt.Errorf("the tree is not as after any change from %d to %d; nearest is %d:\n%s",
 		p.names, last, at, h.difference(s, at))

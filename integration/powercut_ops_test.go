@@ -19,6 +19,7 @@ type worker struct {
 	root    string
 	rootIno uint64
 	rnd     *rand.Rand
+	syncs   [3]int // how often it calls fsync, fdatasync and fsync of a folder
 }
 
 // step makes one change, or none where the choice does not fit.
@@ -27,9 +28,23 @@ func (w *worker) step() error {
 		weight int
 		do     func() error
 	}{
-		{6, w.create}, {8, w.overwrite}, {3, w.grow}, {2, w.shrink}, {2, w.rewrite}, {2, w.mapped},
-		{4, func() error { return w.sync(false) }}, {3, func() error { return w.sync(true) }}, {4, w.syncFolder},
-		{5, w.move}, {3, w.moveFolder}, {2, w.swap}, {4, w.unlink}, {2, w.rmdir}, {3, w.mkdir}, {3, w.link}, {4, w.chmod},
+		{6, w.create},
+		{8, w.overwrite},
+		{3, w.grow},
+		{2, w.shrink},
+		{2, w.rewrite},
+		{2, w.mapped},
+		{w.syncs[0], func() error { return w.sync(false) }},
+		{w.syncs[1], func() error { return w.sync(true) }},
+		{w.syncs[2], w.syncFolder},
+		{5, w.move},
+		{3, w.moveFolder},
+		{2, w.swap},
+		{4, w.unlink},
+		{2, w.rmdir},
+		{3, w.mkdir},
+		{3, w.link},
+		{4, w.chmod},
 	}
 	total := 0
 	for _, s := range steps {
@@ -180,13 +195,10 @@ func (w *worker) writeAt(k key, ino uint64, first, count int) error {
 	defer f.Close()
 	tag := w.write(ino, first, count)
 	_, err = f.WriteAt(pattern(tag, count), int64(first)*blockLen)
-	if err == nil && w.rnd.IntN(6) == 0 {
-		err = f.Sync()
-		if err == nil {
-			w.keep(ino, false)
-		}
+	if err != nil || w.rnd.IntN(6) > 0 {
+		return err
 	}
-	return err
+	return w.syncFile(f, ino, w.syncs[0] == 0)
 }
 
 // overwrite writes some blocks of a file in place.
@@ -235,7 +247,8 @@ func (w *worker) rewrite() error {
 	return w.writeAt(k, ino, 0, 1+w.rnd.IntN(3))
 }
 
-// mapped writes a block through a shared mapping and msyncs it.
+// mapped writes a block through a shared mapping and, where the round syncs
+// data, msyncs it.
 func (w *worker) mapped() error {
 	k, ino, ok := w.pick(false)
 	if !ok || w.file(ino).size() == 0 {
@@ -253,6 +266,9 @@ func (w *worker) mapped() error {
 	}
 	defer unix.Munmap(mem)
 	copy(mem, pattern(w.write(ino, block, 1), 1))
+	if w.syncs[1] == 0 {
+		return nil
+	}
 	if err := unix.Msync(mem, unix.MS_SYNC); err != nil {
 		return err
 	}
@@ -270,6 +286,10 @@ func (w *worker) sync(dataOnly bool) error {
 		return err
 	}
 	defer f.Close()
+	return w.syncFile(f, ino, dataOnly)
+}
+
+func (w *worker) syncFile(f *os.File, ino uint64, dataOnly bool) error {
 	call := unix.Fsync
 	if dataOnly {
 		call = unix.Fdatasync
@@ -317,7 +337,7 @@ func (w *worker) rename(from, to key, ino uint64) error {
 	if err := unix.Rename(a, b); err != nil {
 		return err
 	}
-	if w.rnd.IntN(4) == 0 {
+	if w.rnd.IntN(4) == 0 && w.syncs[2] > 0 {
 		return w.syncFolderOf(b, to.dir)
 	}
 	return nil

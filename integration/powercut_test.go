@@ -20,7 +20,6 @@ import (
 type powerRig struct {
 	*box
 	xfs string
-	mnt string // the container, mounted
 }
 
 func newPowerRig(t *testing.T) *powerRig {
@@ -32,7 +31,7 @@ func newPowerRig(t *testing.T) *powerRig {
 	shell(t, b.dir, `truncate -s 4G xfs.img
 		mkfs.xfs -q -m reflink=1 xfs.img && mount -o loop xfs.img xfs`)
 	t.Cleanup(func() { r.detach(r.xfs) })
-	shell(t, b.dir, `truncate -s 512M xfs/disk.img
+	shell(t, b.dir, `truncate -s 192M xfs/disk.img
 		mkfs.ext4 -q -E lazy_itable_init=0 xfs/disk.img && mount -o loop,commit=1 xfs/disk.img store && rmdir store/lost+found`)
 	t.Cleanup(func() {
 		b.unmountAll()
@@ -53,6 +52,9 @@ func (r *powerRig) detach(dir string) {
 func lowerTree(dir string) error {
 	sizes := map[string]int{
 		"one": 1, "two": 5, "big": 80, "sub/a": 3, "sub/b": 2, "sub/big": 256, "sub/sub/c": 1, "sub/sub/d": 7, "etc/one": 2, "etc/e": 0,
+	}
+	for i := range 24 {
+		sizes[fmt.Sprintf("many/%d/f%d", i%3, i)] = 1 + i%5
 	}
 	for name, blocks := range sizes {
 		path := filepath.Join(dir, name)
@@ -123,6 +125,7 @@ func newWorker(t *testing.T, mnt string, seed uint64) *worker {
 	s, root, err := look(mnt)
 	must(t, err)
 	w := &worker{history: newHistory(), root: mnt, rootIno: root, rnd: rand.New(rand.NewPCG(seed, 1))}
+	w.syncs = [][3]int{{4, 3, 4}, {4, 0, 0}, {0, 6, 0}, {0, 0, 6}, {1, 6, 2}}[w.rnd.IntN(5)]
 	w.begin("the image", s.names, s.modes)
 	clear(w.touched)
 	w.kept = w.seq
@@ -137,7 +140,7 @@ func newWorker(t *testing.T, mnt string, seed uint64) *worker {
 }
 
 // cut lets the worker go on for a while, and clones the disk meanwhile.
-func (r *powerRig) cut(w *worker, clone string) (promise, int) {
+func (r *powerRig) cut(w *worker, clone string, after time.Duration) (promise, int) {
 	r.t.Helper()
 	stop, done := make(chan struct{}), make(chan error, 1)
 	go func() {
@@ -154,7 +157,7 @@ func (r *powerRig) cut(w *worker, clone string) (promise, int) {
 			}
 		}
 	}()
-	time.Sleep(time.Duration(20+rand.IntN(400)) * time.Millisecond)
+	time.Sleep(after)
 	p := w.promised()
 	err := ficlone(filepath.Join(r.xfs, "disk.img"), clone)
 	last := w.now()
@@ -184,7 +187,7 @@ func ficlone(from, to string) error {
 }
 
 // inspect mounts a clone, and the container in it, and runs look on that.
-func (r *powerRig) inspect(clone string, look func(mnt string)) {
+func (r *powerRig) inspect(clone, name string, look func(mnt string)) {
 	r.t.Helper()
 	other := &box{t: r.t, dir: filepath.Join(r.dir, "cut")}
 	must(r.t, os.MkdirAll(other.store(), 0o700))
@@ -197,8 +200,8 @@ func (r *powerRig) inspect(clone string, look func(mnt string)) {
 		}
 		must(r.t, os.Remove(clone))
 	}()
-	mnt := other.mount("pc")
-	work := other.run("inspect", "--format", "{{.GraphDriver.Data.WorkDir}}", "pc")
+	mnt := other.mount(name)
+	work := other.run("inspect", "--format", "{{.GraphDriver.Data.WorkDir}}", name)
 	if left := shell(r.t, work, "find tmp orphan -mindepth 1 2>/dev/null || true"); left != "" {
 		r.t.Errorf("left in the work folder: %s", left)
 	}
@@ -216,23 +219,24 @@ func TestPowerCut(t *testing.T) {
 	must(t, lowerTree(r.path("lower")))
 	pack(t, r.path("lower"), r.path("lower.tar"))
 	r.run("import", "-q", r.path("lower.tar"), "example/pc:1")
-	r.mnt = r.box.mount("--name", "pc", "example/pc:1")
-	unix.Sync()
-	rounds := 10
+	rounds, most := 10, 500*time.Millisecond
 	if os.Getenv("UNIO_TEST_LONG") != "" {
-		rounds = 200
+		rounds, most = 200, 3*time.Second
 	}
 	seed := uint64(time.Now().UnixNano())
-	w := newWorker(t, r.mnt, seed)
 	for round := range rounds {
-		clone := filepath.Join(r.xfs, fmt.Sprintf("cut%d.img", round))
-		p, last := r.cut(w, clone)
-		r.inspect(clone, func(mnt string) { judge(t, w, mnt, p, last) })
+		name := fmt.Sprintf("pc%d", round)
+		w := newWorker(t, r.box.mount("--name", name, "example/pc:1"), seed+uint64(round))
+		unix.Sync()
+		clone := filepath.Join(r.xfs, "cut.img")
+		p, last := r.cut(w, clone, time.Duration(w.rnd.Int64N(int64(most))))
+		r.inspect(clone, name, func(mnt string) { judge(t, w, mnt, p, last) })
 		if t.Failed() {
-			t.Fatalf("in round %d of seed %d", round, seed)
+			t.Fatalf("in round %d of seed %d, syncs %d", round, seed, w.syncs)
 		}
+		r.run("umount", w.root)
+		r.run("rm", name)
 	}
-	t.Logf("%d changes of names and modes, %d of all", len(w.changes), w.seq)
 }
 
 func judge(t *testing.T, w *worker, mnt string, p promise, last int) {
@@ -247,7 +251,7 @@ func judge(t *testing.T, w *worker, mnt string, p promise, last int) {
 		t.Error(err)
 		return
 	}
-	t.Logf("cut at change %d, kept %d, found %d", last, p.names, at)
+	t.Logf("syncs %d: cut at change %d, kept %d, found %d", w.syncs, last, p.names, at)
 	for _, problem := range w.checkFiles(s, p, at, last) {
 		t.Error(problem)
 	}
