@@ -9,8 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime"
-	"runtime/debug"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -33,10 +31,6 @@ type ServeOptions struct {
 	OpenLower func(ctx context.Context, image digest.Digest) (Lower, error)
 }
 
-// gcPercent lets the server's heap, which is a few MiB, grow to some more
-// before it is collected: each collection costs requests their latency.
-const gcPercent = 400
-
 // Serve is the server's side of [Store.Mount]: it reads its task from control,
 // mounts, says so, and serves until the mount is gone. An error before the
 // mount answers has been sent to the caller of Mount. SIGTERM and SIGINT
@@ -53,11 +47,7 @@ func (s *Store) Serve(ctx context.Context, control *os.File, o ServeOptions) err
 	if t.Mount == nil {
 		return errors.New("read the task: it names no mount")
 	}
-	unix.Umask(0) // modes come from the kernel, with the umask of the program applied
-	debug.SetGCPercent(gcPercent)
-	// A request that waits in a page fault of a mapped index keeps its
-	// scheduler slot; with as many slots as CPUs a few of them stop the mount.
-	runtime.GOMAXPROCS(2 * runtime.NumCPU())
+	unionfs.PrepareProcess()
 	s.log = serverLog(&t)
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)

@@ -133,7 +133,7 @@ func (f *FS) lift(n *node, w want) error {
 	}
 	n.data.begin(form, int64(size))
 	f.counts.copyUp(form, size)
-	if f.plain && parent == nil {
+	if f.allNames && parent == nil {
 		return f.nameAll(n, links)
 	}
 	return nil

@@ -65,9 +65,9 @@ type Options struct {
 	Log      *slog.Logger // nil: nothing is logged
 
 	// Plain keeps the upper readable by overlayfs, fuse-overlayfs and
-	// container engines at every moment: NoMetacopy, NoPartial and NoRedirect,
-	// and a file with several lower names is copied up under those that are known.
+	// container engines at every moment: it stands for all that follow.
 	Plain      bool
+	AllNames   bool // a file with several lower names is copied up under all that are known
 	NoMetacopy bool // a change of attributes copies a file's data too
 	NoPartial  bool // large files are copied up whole when they are written, not by blocks
 	NoRedirect bool // a folder that shows lower entries is copied up before it is renamed
@@ -87,6 +87,7 @@ func (o *Options) normalise() {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	o.AllNames = o.AllNames || o.Plain
 	o.NoMetacopy = o.NoMetacopy || o.Plain
 	o.NoPartial = o.NoPartial || o.Plain
 	o.NoRedirect = o.NoRedirect || o.Plain
@@ -100,9 +101,9 @@ type FS struct {
 	root  bool
 	log   *slog.Logger
 
-	plain, noMetacopy, noRedirect bool // see Options
-	lenient                       bool // attributes that the upper's filesystem refuses are left out
-	hostOwners                    bool
+	allNames, noMetacopy, noRedirect bool // see Options
+	lenient                          bool // attributes that the upper's filesystem refuses are left out
+	hostOwners                       bool
 
 	table   table
 	lookups lookups // of lower nodes
@@ -153,7 +154,7 @@ func Open(o Options) (*FS, error) {
 	o.normalise()
 	f := &FS{
 		lower: o.Lower, names: whiteout.XattrsFor(o.Root && !o.UserXattr), root: o.Root, log: o.Log, volatile: o.Volatile,
-		plain: o.Plain, noMetacopy: o.NoMetacopy, noRedirect: o.NoRedirect,
+		allNames: o.AllNames, noMetacopy: o.NoMetacopy, noRedirect: o.NoRedirect,
 		lenient: !o.Root || o.UserXattr, hostOwners: o.HostOwners,
 		tmp: -1, lock: -1, uid: os.Geteuid(), gid: os.Getegid(),
 		partial: !o.NoPartial,

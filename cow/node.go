@@ -34,7 +34,7 @@ type node struct {
 	places  []place // its names in the upper
 	hubbed  bool    // one of the places is in the hub
 	nlink   uint32  // names in the union, of a hubbed node
-	lost    uint32  // lower names that went before a copy-up (Options.Plain)
+	lost    uint32  // lower names that went before a copy-up (Options.AllNames)
 	gone    bool    // no name is left
 	fresh   bool    // it never had one, and may get one (O_TMPFILE)
 	held    *handle // keeps a node without a name reachable; set for roots

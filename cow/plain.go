@@ -126,18 +126,18 @@ func (d *folder) showsAny() bool {
 // copyUpEntries copies up everything below folder n. What goes away meanwhile
 // is not missed.
 func (f *FS) copyUpEntries(n *node, cancel <-chan struct{}) error {
-	var list []Dirent
-	err := f.ReadDir(n.ino, cookieDots, func(e Dirent) bool { list = append(list, e); return true })
+	var names []string
+	err := f.ReadDir(n.ino, cookieDots, func(e Dirent) bool { names = append(names, e.Name); return true })
 	if err != nil {
 		return err
 	}
-	for _, e := range list {
+	for _, name := range names {
 		select {
 		case <-cancel:
 			return unix.EINTR
 		default:
 		}
-		err := f.copyUpEntry(n, e, cancel)
+		err := f.copyUpEntry(n, name, cancel)
 		if err != nil && err != unix.ENOENT && err != merge.ErrStale {
 			return err
 		}
@@ -145,23 +145,31 @@ func (f *FS) copyUpEntries(n *node, cancel <-chan struct{}) error {
 	return nil
 }
 
-func (f *FS) copyUpEntry(d *node, e Dirent, cancel <-chan struct{}) error {
-	switch {
-	case e.Type == unix.S_IFDIR:
-		return f.detach(e.Ino, cancel)
-	case e.Type == unix.S_IFREG && f.noMetacopy:
-		if _, err := f.copyUpData(e.Ino, want{formWhole, everything}); err != nil {
+func (f *FS) copyUpEntry(d *node, name string, cancel <-chan struct{}) error {
+	d.dir.mu.RLock()
+	lower := d.dir.lower
+	n, ino, err := f.find(d.dir, name)
+	d.dir.mu.RUnlock()
+	if err != nil || n == nil && ino == 0 {
+		return err
+	}
+	if n == nil {
+		if n, err = f.node(ino); err != nil {
 			return err
 		}
 	}
-	n, err := f.copyUp(e.Ino)
-	if err != nil {
+	switch {
+	case n.isDir():
+		return f.detach(n.ino, cancel)
+	case n.typ == unix.S_IFREG && f.noMetacopy:
+		if _, err := f.copyUpData(n.ino, want{formWhole, everything}); err != nil {
+			return err
+		}
+	}
+	if _, err := f.copyUp(n.ino); err != nil {
 		return err
 	}
-	d.dir.mu.RLock()
-	lower := d.dir.lower
-	d.dir.mu.RUnlock()
-	return f.nameOne(n, d, merge.Link{Dir: lower, Name: e.Name})
+	return f.nameOne(n, d, merge.Link{Dir: lower, Name: name})
 }
 
 // seal makes folder n opaque if everything in it is the upper's own, and

@@ -37,7 +37,7 @@ func (f *FS) Unlink(dir merge.Ino, name string) error {
 // where the names it keeps are counted, before one of them goes. A plain upper
 // takes no copy for that: the count is kept until the mount ends.
 func (f *FS) countable(d *node, name string) error {
-	if f.plain {
+	if f.allNames {
 		return nil
 	}
 	d.dir.mu.RLock()
@@ -127,7 +127,7 @@ func (f *FS) isLast(n *node) bool {
 	switch {
 	case n.hubbed:
 		return n.nlink <= 1
-	case f.plain && !n.inUpper:
+	case f.allNames && !n.inUpper:
 		return f.lowerNames(n) <= n.lost+1
 	}
 	return len(n.places) <= 1

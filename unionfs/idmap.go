@@ -14,6 +14,11 @@ type IDs struct {
 	SquashUID, SquashGID *uint32   // what all show as, whoever they belong to
 }
 
+// Mapped reports whether anything shows otherwise than it is.
+func (m *IDs) Mapped() bool {
+	return len(m.UIDs) > 0 || len(m.GIDs) > 0 || m.SquashUID != nil || m.SquashGID != nil
+}
+
 // overflowID is who shows where no range has an owner (the default of
 // /proc/sys/kernel/overflowuid).
 const overflowID = 65534

@@ -45,6 +45,7 @@ type Options struct {
 	NoXattrs    bool
 	ACL         bool
 	Debug       bool
+	Log         string // file for the server's log, empty for none
 
 	IDs unionfs.IDs
 
@@ -122,6 +123,9 @@ func (o *Options) absolute(dir string) error {
 			seen[path] = true
 			o.Lower = append(o.Lower, path)
 		}
+	}
+	if o.Log != "" {
+		o.Log = from(dir, o.Log)
 	}
 	if o.Upper == "" {
 		return nil

@@ -153,6 +153,9 @@ func (o *Options) setServer(w option) (known bool, err error) {
 		o.Timeout, err = w.seconds()
 	case "debug":
 		o.Debug = true
+	case "log":
+		o.Log = unescape(w.value)
+		err = checkPath(w.key, o.Log)
 	default:
 		return false, nil
 	}
