@@ -15,28 +15,26 @@ import (
 var ErrVolatile = errors.New("a volatile mount of this upper folder did not end cleanly, and its files may be damaged: " +
 	"throw the upper folder away, or remove the folder named here to use it as it is")
 
-// marks are the folders below WORK that mark the upper of a volatile mount. The
-// second is overlayfs's own (Documentation/filesystems/overlayfs.rst, "Volatile
-// mount"; its work folder is WORK/work): so the kernel refuses what we left,
-// and we refuse what the kernel left.
-func marks() [][]string {
-	return [][]string{{"incompat", "volatile"}, {"work", "incompat", "volatile"}}
-}
+// markPath is the mark of a volatile mount, below WORK. It is overlayfs's own
+// (Documentation/filesystems/overlayfs.rst, "Volatile mount"), at its place, so
+// that we refuse what the kernel left and the kernel what we left, and that
+// who knows how to go on with the one knows it for the other:
+// containers/storage removes the folder before it mounts.
+func markPath() []string { return []string{"work", "incompat", "volatile"} }
 
-// checkVolatile refuses an upper with a mark. A server that takes over from a
-// dead one finds its own.
+// checkVolatile refuses an upper with the mark. A server that takes over from
+// a dead one finds its own.
 func (f *FS) checkVolatile(o *Options) error {
 	if o.Volatile && o.Resume {
 		return nil
 	}
-	for _, path := range marks() {
-		there, err := exists(f.lock, path)
-		if err != nil {
-			return fmt.Errorf("look for %s in %s: %w", filepath.Join(path...), o.Work, err)
-		}
-		if there {
-			return fmt.Errorf("%s: %w", filepath.Join(append([]string{o.Work}, path...)...), ErrVolatile)
-		}
+	path := filepath.Join(append([]string{o.Work}, markPath()...)...)
+	there, err := exists(f.lock, markPath())
+	if err != nil {
+		return fmt.Errorf("look for %s: %w", path, err)
+	}
+	if there {
+		return fmt.Errorf("%s: %w", path, ErrVolatile)
 	}
 	return nil
 }
@@ -71,24 +69,22 @@ func descend(dirfd int, path []string, before func(dirfd int, name string) error
 	return at, err
 }
 
-// markVolatile makes the marks. A new upper holds nothing that could be damaged
-// without them; for others they must be on disk before anything changes.
+// markVolatile makes the mark. A new upper holds nothing that could be damaged
+// without it; for others it must be on disk before anything changes.
 func (f *FS) markVolatile(o *Options) error {
 	names, err := fsat.Names(f.top.held.fd, ".")
 	if err != nil {
 		return fmt.Errorf("list upper folder %s: %w", o.Upper, err)
 	}
-	for _, path := range marks() {
-		if err := f.mark(path, len(names) > 0); err != nil {
-			return fmt.Errorf("make %s in %s: %w", filepath.Join(path...), o.Work, err)
-		}
-		f.marked = true
+	if err := f.mark(len(names) > 0); err != nil {
+		return fmt.Errorf("mark %s as volatile: %w", o.Work, err)
 	}
+	f.marked = true
 	return nil
 }
 
-func (f *FS) mark(path []string, durable bool) error {
-	fd, err := descend(f.lock, path, func(dirfd int, name string) error {
+func (f *FS) mark(durable bool) error {
+	fd, err := descend(f.lock, markPath(), func(dirfd int, name string) error {
 		err := fsat.Mkdir(dirfd, name, 0o700)
 		if err == unix.EEXIST {
 			return nil
@@ -106,7 +102,8 @@ func (f *FS) mark(path []string, durable bool) error {
 }
 
 // unmark ends a volatile mount: all that the upper's filesystem still holds in
-// memory goes to its disk, and then the marks are taken away.
+// memory goes to its disk, and then the mark is taken away. The folders above
+// it may hold other things, and then stay.
 func (f *FS) unmark() error {
 	if !f.marked {
 		return nil
@@ -115,21 +112,12 @@ func (f *FS) unmark() error {
 	if err := unix.Syncfs(f.lock); err != nil {
 		return fmt.Errorf("write the volatile upper folder to disk: %w", err)
 	}
-	var failed error
-	for _, path := range marks() {
-		failed = firstError(failed, f.removeMark(path))
+	path := markPath()
+	if err := f.removeFolder(path); err != nil && err != unix.ENOENT {
+		return fmt.Errorf("remove %s from the work folder: %w", filepath.Join(path...), err)
 	}
-	return failed
-}
-
-// removeMark removes the folders of path, the last first. Those above the mark
-// itself may hold other things, and then stay.
-func (f *FS) removeMark(path []string) error {
-	for i := len(path); i > 0; i-- {
-		err := f.removeFolder(path[:i])
-		if err != nil && err != unix.ENOENT && i == len(path) {
-			return fmt.Errorf("remove %s from the work folder: %w", filepath.Join(path...), err)
-		}
+	if f.removeFolder(path[:2]) == nil {
+		_ = f.removeFolder(path[:1])
 	}
 	return nil
 }

@@ -32,7 +32,7 @@ func TestVolatile(t *testing.T) {
 	if got["FSYNC"] > 1 || got["FSYNCDIR"] > 1 {
 		t.Errorf("%d FSYNC and %d FSYNCDIR reached a volatile mount, want one of each", got["FSYNC"], got["FSYNCDIR"])
 	}
-	mark := filepath.Join(r.work, "incompat", "volatile")
+	mark := filepath.Join(r.work, "work", "incompat", "volatile")
 	if _, err := os.Stat(mark); err != nil {
 		t.Errorf("no mark while mounted: %v", err)
 	}
@@ -50,7 +50,7 @@ func TestVolatile(t *testing.T) {
 		}
 	}
 	r.equal("the refused upper", r.sh(r.upper, "cat file"), "old\n1\n2\n3\n4\n5\n")
-	r.sh(r.work, "rm -r incompat work/incompat")
+	r.sh(r.work, "rm -r work/incompat")
 	r.mount(false)
 	r.equal("after removing the marks", r.run("cat file"), "old\n1\n2\n3\n4\n5\n")
 }
@@ -70,7 +70,7 @@ func TestVolatileAndOverlayfs(t *testing.T) {
 	} else {
 		t.Logf("overlayfs on ours: %s", out)
 	}
-	r.sh(r.work, "rm -rf incompat work")
+	r.sh(r.work, "rm -rf work")
 	r.sh(r.upper, "rm -rf file")
 	if out, err := exec.Command("mount", "-t", "overlay", "overlay", "-o", options, r.dir).CombinedOutput(); err != nil {
 		t.Fatalf("mount overlayfs: %s", out)
