@@ -238,7 +238,7 @@ func (f *FS) copyXattrs(n *node, s spot) error {
 		if name == capability {
 			return true
 		}
-		failed = fsat.SetXattr(s.fd, s.name, whiteout.Escape(name), value, 0)
+		failed = fsat.SetXattr(s.fd, s.name, f.names.Escape(name), value, 0)
 		if f.lenient && isRefusal(failed) {
 			failed = nil
 		}

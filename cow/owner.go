@@ -2,8 +2,6 @@ package cow
 
 import (
 	"fmt"
-	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -96,16 +94,16 @@ func (f *FS) override(s spot, st *Stat) error {
 	default:
 		return err
 	}
-	o, ok := parseOwner(string(text))
+	o, ok := whiteout.ParseOverride(string(text))
 	if !ok {
 		f.log.Warn("bad owner attribute", "value", string(text))
 		st.UID, st.GID = f.mapOwner(st.UID, st.GID)
 		return nil
 	}
-	st.UID, st.GID = o.uid, o.gid
-	st.Mode = st.Mode&unix.S_IFMT | o.mode&0o7777
-	if t := o.mode & unix.S_IFMT; t != 0 {
-		st.Mode, st.Rdev = t|o.mode&0o7777, o.rdev
+	st.UID, st.GID = o.UID, o.GID
+	st.Mode = st.Mode&unix.S_IFMT | o.Mode&0o7777
+	if t := o.Mode & unix.S_IFMT; t != 0 {
+		st.Mode, st.Rdev = t|o.Mode&0o7777, o.Rdev
 	}
 	return nil
 }
@@ -123,52 +121,4 @@ func (f *FS) mapOwner(uid, gid uint32) (uint32, uint32) {
 		gid = 0
 	}
 	return uid, gid
-}
-
-// parseOwner reads "uid:gid:mode[:type]"; mode has type bits only for a type
-// that the inode itself cannot have.
-func parseOwner(text string) (owner, bool) {
-	parts := strings.SplitN(text, ":", 4)
-	if len(parts) < 3 {
-		return owner{}, false
-	}
-	uid, err1 := strconv.ParseUint(parts[0], 10, 32)
-	gid, err2 := strconv.ParseUint(parts[1], 10, 32)
-	mode, err3 := strconv.ParseUint(parts[2], 8, 32)
-	if err1 != nil || err2 != nil || err3 != nil {
-		return owner{}, false
-	}
-	o := owner{uid: uint32(uid), gid: uint32(gid), mode: uint32(mode) & 0o7777}
-	if len(parts) == 4 {
-		return o, o.parseType(parts[3])
-	}
-	return o, true
-}
-
-func (o *owner) parseType(text string) bool {
-	kind, numbers, _ := strings.Cut(text, "-")
-	switch kind {
-	case "dir", "file", "symlink":
-		return true // the inode says so itself
-	case "pipe":
-		o.mode |= unix.S_IFIFO
-		return true
-	case "socket":
-		o.mode |= unix.S_IFSOCK
-		return true
-	case "char":
-		o.mode |= unix.S_IFCHR
-	case "block":
-		o.mode |= unix.S_IFBLK
-	default:
-		return false
-	}
-	major, minor, ok := strings.Cut(numbers, "-")
-	ma, err1 := strconv.ParseUint(major, 10, 32)
-	mi, err2 := strconv.ParseUint(minor, 10, 32)
-	if !ok || err1 != nil || err2 != nil {
-		return false
-	}
-	o.rdev = unix.Mkdev(uint32(ma), uint32(mi))
-	return true
 }

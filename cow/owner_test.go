@@ -4,33 +4,11 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"unio/whiteout"
 )
 
-func TestParseOwner(t *testing.T) {
-	for text, want := range map[string]owner{
-		"0:0:0755":                   {mode: 0o755},
-		"1000:4294967294:4711":       {uid: 1000, gid: 4294967294, mode: 0o4711},
-		"1:2:0600:file":              {uid: 1, gid: 2, mode: 0o600},
-		"1:2:0644:pipe":              {uid: 1, gid: 2, mode: unix.S_IFIFO | 0o644},
-		"1:2:0644:socket":            {uid: 1, gid: 2, mode: unix.S_IFSOCK | 0o644},
-		"0:6:0660:block-8-1":         {gid: 6, mode: unix.S_IFBLK | 0o660, rdev: unix.Mkdev(8, 1)},
-		"0:0:0666:char-1-4294967295": {mode: unix.S_IFCHR | 0o666, rdev: unix.Mkdev(1, 4294967295)},
-	} {
-		if got, ok := parseOwner(text); !ok || got != want {
-			t.Errorf("%s: %+v, %v, want %+v", text, got, ok, want)
-		}
-	}
-	for _, text := range []string{
-		"", "0", "0:0", "x:0:0644", "0:-1:0644", "0:0:0999", "4294967296:0:0644", "0:0:0644:", "0:0:0644:door",
-		"0:0:0644:char", "0:0:0644:char-1", "0:0:0644:char-x-1", "0:0:0644:block-1-4294967296", "0:0:0644:char-1-2-3",
-	} {
-		if got, ok := parseOwner(text); ok {
-			t.Errorf("%q is taken for %+v", text, got)
-		}
-	}
-}
-
-// TestOwnerTypes checks that parseOwner reads the types that record writes.
+// TestOwnerTypes checks that whiteout.ParseOverride reads the types that record writes.
 func TestOwnerTypes(t *testing.T) {
 	for _, o := range []owner{
 		{mode: unix.S_IFCHR, rdev: unix.Mkdev(1, 3)},
@@ -38,8 +16,8 @@ func TestOwnerTypes(t *testing.T) {
 		{mode: unix.S_IFIFO},
 		{mode: unix.S_IFSOCK},
 	} {
-		got, ok := parseOwner("0:0:0000:" + typeName(o))
-		if !ok || got != o {
+		got, ok := whiteout.ParseOverride("0:0:0000:" + typeName(o))
+		if !ok || got.Mode != o.mode || got.Rdev != o.rdev {
 			t.Errorf("%s: %+v, %v, want %+v", typeName(o), got, ok, o)
 		}
 	}

@@ -25,7 +25,7 @@ func (f *FS) Getxattr(ino merge.Ino, name string) ([]byte, error) {
 		return nil, err
 	}
 	defer s.release()
-	return fsat.XattrValue(s.fd, s.name, whiteout.Escape(name))
+	return fsat.XattrValue(s.fd, s.name, f.names.Escape(name))
 }
 
 // Listxattr calls yield for the name of each extended attribute.
@@ -51,7 +51,7 @@ func (f *FS) listUpperXattrs(n *node, yield func(name string)) error {
 		return err
 	}
 	for _, name := range stored {
-		if shown, ok := whiteout.Unescape(name); ok {
+		if shown, ok := f.names.Unescape(name); ok {
 			yield(shown)
 		}
 	}
@@ -62,7 +62,7 @@ func (f *FS) listUpperXattrs(n *node, yield func(name string)) error {
 // XATTR_REPLACE.
 func (f *FS) Setxattr(ino merge.Ino, name string, value []byte, flags int) error {
 	return f.changeXattr(ino, name, func(s spot) error {
-		return fsat.SetXattr(s.fd, s.name, whiteout.Escape(name), value, flags)
+		return fsat.SetXattr(s.fd, s.name, f.names.Escape(name), value, flags)
 	})
 }
 
@@ -72,7 +72,7 @@ func (f *FS) Removexattr(ino merge.Ino, name string) error {
 		return err // nothing is copied up for nothing
 	}
 	return f.changeXattr(ino, name, func(s spot) error {
-		return fsat.RemoveXattr(s.fd, s.name, whiteout.Escape(name))
+		return fsat.RemoveXattr(s.fd, s.name, f.names.Escape(name))
 	})
 }
 

@@ -88,34 +88,45 @@ func TestXattrNames(t *testing.T) {
 }
 
 func TestEscape(t *testing.T) {
-	for _, c := range []struct{ user, stored string }{
-		{"user.note", "user.note"},
-		{"security.capability", "security.capability"},
-		{"trusted.overlay", "trusted.overlay"},
-		{"trusted.overlay.opaque", "trusted.overlay.overlay.opaque"},
-		{"trusted.overlay.overlay.opaque", "trusted.overlay.overlay.overlay.opaque"},
-		{"user.overlay.redirect", "user.overlay.overlay.redirect"},
-		{"trusted.unio.origin", "trusted.unio.unio.origin"},
-		{"user.unio.x", "user.unio.unio.x"},
+	for _, c := range []struct {
+		root         bool
+		user, stored string
+	}{
+		{true, "user.note", "user.note"},
+		{true, "security.capability", "security.capability"},
+		{true, "trusted.overlay", "trusted.overlay"},
+		{true, "trusted.overlay.opaque", "trusted.overlay.overlay.opaque"},
+		{true, "trusted.overlay.overlay.opaque", "trusted.overlay.overlay.overlay.opaque"},
+		{true, "trusted.unio.origin", "trusted.unio.unio.origin"},
+		{true, "user.overlay.redirect", "user.overlay.redirect"},
+		{false, "user.overlay.redirect", "user.overlay.overlay.redirect"},
+		{false, "user.unio.x", "user.unio.unio.x"},
+		{false, "trusted.overlay.opaque", "trusted.overlay.opaque"},
 	} {
-		if got := Escape(c.user); got != c.stored {
+		x := XattrsFor(c.root)
+		if got := x.Escape(c.user); got != c.stored {
 			t.Errorf("Escape(%q) = %q, want %q", c.user, got, c.stored)
 		}
-		if got, ok := Unescape(c.stored); got != c.user || !ok {
+		if got, ok := x.Unescape(c.stored); got != c.user || !ok {
 			t.Errorf("Unescape(%q) = %q, %v", c.stored, got, ok)
 		}
 	}
 }
 
 func TestUnescapeHidesPrivate(t *testing.T) {
-	for _, stored := range []string{
-		"trusted.overlay.opaque", "user.overlay.opaque", "trusted.unio.origin", "user.unio.origin", OverrideStat,
+	for stored, root := range map[string]bool{
+		"trusted.overlay.opaque": true, "user.overlay.opaque": false,
+		"trusted.unio.origin": true, "user.unio.origin": false, OverrideStat: true,
 	} {
-		if name, ok := Unescape(stored); ok {
+		x, other := XattrsFor(root), XattrsFor(!root)
+		if name, ok := x.Unescape(stored); ok {
 			t.Errorf("Unescape(%q) shows %q", stored, name)
 		}
-		if !IsPrivate(stored) {
+		if !x.IsPrivate(stored) {
 			t.Errorf("IsPrivate(%q) = false", stored)
+		}
+		if stored != OverrideStat && other.IsPrivate(stored) {
+			t.Errorf("%q is private to the union of the other kind", stored)
 		}
 	}
 }
@@ -142,12 +153,14 @@ func FuzzUnescape(f *testing.F) {
 	f.Add("trusted.overlay.opaque")
 	f.Add("user.unio.unio.x")
 	f.Fuzz(func(t *testing.T, name string) {
-		stored := Escape(name)
 		if name == OverrideStat {
 			return // has no escaped form: it is never a user's
 		}
-		if got, ok := Unescape(stored); got != name || !ok {
-			t.Fatalf("Unescape(Escape(%q)) = %q, %v", name, got, ok)
+		for _, root := range []bool{true, false} {
+			x := XattrsFor(root)
+			if got, ok := x.Unescape(x.Escape(name)); got != name || !ok {
+				t.Fatalf("Unescape(Escape(%q)) = %q, %v", name, got, ok)
+			}
 		}
 	})
 }

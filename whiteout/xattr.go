@@ -16,6 +16,13 @@ type Xattrs struct {
 	Origin  string // decimal node number of the lower node this was copied up from
 	Nlink   string // on a file in the link hub: decimal count of its names in the union
 	Partial string // on a regular file: decimal number of bytes below which a hole shows the lower's data
+
+	// A union's own two namespaces, each with the prefix under which a user's
+	// attribute of that namespace is stored in an upper folder, as overlayfs
+	// does for nested overlays (overlayfs.rst, "Nesting overlayfs mounts"). The
+	// namespaces of a union of the other kind are its users' data: a rootless
+	// overlay in a container of root's keeps its own there.
+	private [2][2]string
 }
 
 // Privileged are the attributes that root uses; nobody else can set or see
@@ -35,6 +42,10 @@ func newXattrs(ns string) Xattrs {
 		Origin:   ns + "unio.origin",
 		Nlink:    ns + "unio.nlink",
 		Partial:  ns + "unio.partial",
+		private: [2][2]string{
+			{ns + "overlay.", ns + "overlay.overlay."},
+			{ns + "unio.", ns + "unio.unio."},
+		},
 	}
 }
 
@@ -55,36 +66,18 @@ const OverrideStat = "user.containers.override_stat"
 // OpaqueValue marks a folder opaque in [Xattrs.Opaque].
 const OpaqueValue = "y"
 
-// IsPrivate reports whether an extended attribute belongs to the union's own
-// bookkeeping: hidden from users of the mount, never written to a layer.
-func IsPrivate(name string) bool {
-	return name == OverrideStat ||
-		hasAnyPrefix(name, "trusted.overlay.", "user.overlay.", "trusted.unio.", "user.unio.")
-}
-
-func hasAnyPrefix(s string, prefixes ...string) bool {
-	for _, p := range prefixes {
-		if strings.HasPrefix(s, p) {
-			return true
-		}
-	}
-	return false
-}
-
-// escaped pairs each private namespace with the prefix under which a user's
-// attribute of that namespace is stored in an upper folder, as overlayfs does
-// for nested overlays (overlayfs.rst, "Nesting overlayfs mounts").
-var escaped = [...][2]string{
-	{"trusted.overlay.", "trusted.overlay.overlay."},
-	{"user.overlay.", "user.overlay.overlay."},
-	{"trusted.unio.", "trusted.unio.unio."},
-	{"user.unio.", "user.unio.unio."},
+// IsPrivate reports whether an extended attribute, as stored, belongs to the
+// union's own bookkeeping: hidden from users of the mount, never written to a
+// layer.
+func (x *Xattrs) IsPrivate(stored string) bool {
+	_, shown := x.Unescape(stored)
+	return !shown
 }
 
 // Escape returns the name under which an attribute that the user of a mount
 // (or a layer) calls name is stored in an upper folder.
-func Escape(name string) string {
-	for _, e := range escaped {
+func (x *Xattrs) Escape(name string) string {
+	for _, e := range x.private {
 		if rest, ok := strings.CutPrefix(name, e[0]); ok {
 			return e[1] + rest
 		}
@@ -92,13 +85,17 @@ func Escape(name string) string {
 	return name
 }
 
-// Unescape is the reverse of [Escape]: the name that the user sees. It reports
-// false for an attribute that is the union's own and not to be seen at all.
-func Unescape(stored string) (name string, ok bool) {
-	for _, e := range escaped {
+// Unescape is the reverse of [Xattrs.Escape]: the name that the user sees. It
+// reports false for an attribute that is the union's own and not to be seen at
+// all.
+func (x *Xattrs) Unescape(stored string) (name string, ok bool) {
+	for _, e := range x.private {
 		if rest, ok := strings.CutPrefix(stored, e[1]); ok {
 			return e[0] + rest, true
 		}
+		if strings.HasPrefix(stored, e[0]) {
+			return stored, false
+		}
 	}
-	return stored, !IsPrivate(stored)
+	return stored, stored != OverrideStat
 }

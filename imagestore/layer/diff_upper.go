@@ -119,7 +119,7 @@ func (r *upperReader) readXattrs(dirfd int, name string, e *upperEntry) error {
 		return fmt.Errorf("list attributes: %w", err)
 	}
 	for _, s := range stored {
-		shown, ok := whiteout.Unescape(s)
+		shown, ok := r.names.Unescape(s)
 		if hostXattr(s) || (!ok && !r.isMark(s)) {
 			continue
 		}

@@ -40,7 +40,9 @@ var (
 )
 
 // Attr holds the attributes of a node. Access and change time are not kept by
-// image layers; readers show the modification time for both.
+// image layers; readers show the modification time for both. Folders of a host
+// have them, and programs look at them: backups at the change time, which says
+// of a file unpacked today with an old date that it is new.
 type Attr struct {
 	Mode  uint32 // type and permission bits as in st_mode
 	UID   uint32
@@ -50,6 +52,12 @@ type Attr struct {
 	Size  uint64 // bytes; the length of the target for a symbolic link
 	Sec   int64  // modification time, seconds since 1970, may be negative
 	Nsec  uint32 // and nanoseconds, 0 to 999,999,999
+
+	// What a lower on a host's filesystem knows besides; only if Host is set.
+	Host   bool
+	Blocks uint64 // of 512 bytes, as allocated
+	Access unix.Timespec
+	Change unix.Timespec
 }
 
 // IsDir reports whether the attributes are those of a folder.
@@ -107,9 +115,12 @@ type Lower interface {
 	ReadAt(ino Ino, p []byte, off int64) (n int, err error)
 	// Segments returns where a regular file holds data, in order.
 	Segments(ino Ino) ([]Segment, error)
-	// Links returns every name of a node; a folder has one, the root none.
+	// Links returns every name of a node; a folder has one, the root none. A
+	// Counter knows only the names that have been asked for; whether a file has
+	// more is told by Attr.Nlink.
 	Links(ino Ino) ([]Link, error)
-	// Nodes returns how many nodes there are; numbers run from 1 to Nodes.
+	// Nodes returns how many nodes there are. Numbers run from 1 to Nodes,
+	// except for a Counter, which numbers sparsely and may give an estimate.
 	Nodes() uint64
 	// DataSize returns the bytes of content, each file counted once.
 	DataSize() uint64
@@ -123,4 +134,26 @@ type Cloner interface {
 	// bytes it did: fewer than all is no error. ENOTSUP: not this file, or not
 	// to there; the caller reads and writes instead.
 	CopyTo(ino Ino, fd int, seg Segment) (n int64, err error)
+}
+
+// Counter is what a [Lower] has as well that knows its nodes only while
+// somebody refers to them. A number that [Lower.Lookup] or [Lower.ReadDir] has
+// just given is good until many others have been asked for; who needs it
+// longer remembers it. Numbers are below 1<<62 and the same in every process,
+// but such a Lower cannot find a node by a number that it never gave.
+type Counter interface {
+	// Remember counts one more reference to a node.
+	Remember(ino Ino)
+	// Forget takes count references back and returns how many are left.
+	Forget(ino Ino, count uint64) (left int64)
+	// References returns how many references there are.
+	References(ino Ino) int64
+}
+
+// Seeker is what a [Lower] has as well that finds data and holes of a file
+// without listing all of them.
+type Seeker interface {
+	// Seek is lseek(2) with SEEK_DATA or SEEK_HOLE. ENXIO: off is at or behind
+	// the end, or no data comes behind it.
+	Seek(ino Ino, off int64, whence int) (int64, error)
 }
