@@ -224,7 +224,11 @@ func (f *FS) dress(n *node, s spot, a *merge.Attr) error {
 		return err
 	}
 	t := unix.Timespec{Sec: a.Sec, Nsec: int64(a.Nsec)}
-	return fsat.Utimes(s.fd, s.name, t, t)
+	atime := t
+	if a.Host {
+		atime = a.Access
+	}
+	return fsat.Utimes(s.fd, s.name, atime, t)
 }
 
 const capability = "security.capability"

@@ -169,7 +169,7 @@ func Open(o Options) (*FS, error) {
 }
 
 func (f *FS) open(o Options) error {
-	if err := f.lookups.init(f.lower.Nodes()); err != nil {
+	if err := f.startCounting(); err != nil {
 		return fmt.Errorf("count lookups: %w", err)
 	}
 	upper, err := fsat.OpenRoot(o.Upper)

@@ -162,6 +162,9 @@ func SeekLower(lower merge.Lower, ino merge.Ino, off int64, whence int) (int64, 
 	if off < 0 || uint64(off) >= a.Size {
 		return 0, unix.ENXIO
 	}
+	if seeker, ok := lower.(merge.Seeker); ok {
+		return seeker.Seek(ino, off, whence)
+	}
 	segments, err := lower.Segments(ino)
 	if err != nil {
 		return 0, err

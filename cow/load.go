@@ -34,7 +34,7 @@ func (f *FS) lowerSubdirs(lower merge.Ino) int64 {
 	if lower == 0 || f.lower.Attr(lower, &a) != nil {
 		return 0
 	}
-	return int64(a.Nlink) - 2
+	return subdirsOf(&a)
 }
 
 // found is what a walk of the upper sees of one entry.

@@ -3,7 +3,6 @@ package cow
 import (
 	"sync"
 	"sync/atomic"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -22,7 +21,8 @@ type node struct {
 	typ   uint32    // S_IFMT bits
 	dir   *folder   // folders only
 
-	lookups atomic.Int64           // the kernel's references, of a node born in the upper
+	lookups atomic.Int64           // the kernel's references, as far as they are counted here
+	pinned  bool                   // the lower counts a reference of ours to lower
 	data    fileData               // regular files: where the bytes are
 	cached  atomic.Pointer[handle] // an open descriptor, while the cache keeps it
 	settled settled                // what an fsync of it still has to wait for
@@ -48,8 +48,11 @@ type place struct {
 
 func (n *node) isDir() bool { return n.dir != nil }
 
-// table finds nodes by number.
-type table struct{ shards [64]shard }
+// table finds nodes by number. What is in it keeps its lower node known.
+type table struct {
+	shards  [64]shard
+	counter merge.Counter // nil: the lower knows all its nodes anyway
+}
 
 type shard struct {
 	mu    sync.RWMutex
@@ -82,7 +85,18 @@ func (t *table) add(n *node) *node {
 		return have
 	}
 	s.nodes[n.ino] = n
+	t.pin(n)
 	return n
+}
+
+// pin keeps the lower node of n known. One that the lower does not know yet
+// counts for n's number only.
+func (t *table) pin(n *node) {
+	if t.counter == nil || n.lower == 0 {
+		return
+	}
+	t.counter.Remember(n.lower)
+	n.pinned = t.counter.References(n.lower) > 0
 }
 
 func (t *table) remove(n *node) {
@@ -90,6 +104,10 @@ func (t *table) remove(n *node) {
 	s.mu.Lock()
 	if s.nodes[n.ino] == n {
 		delete(s.nodes, n.ino)
+		if n.pinned {
+			t.counter.Forget(n.lower, 1)
+			n.pinned = false
+		}
 	}
 	s.mu.Unlock()
 }
@@ -116,77 +134,6 @@ func (t *table) size() (n uint64) {
 	return n
 }
 
-// lookups counts the kernel's references to lower nodes. It is one word per
-// lower node in pages that exist only once touched.
-type lookups struct {
-	mem    []byte
-	counts []atomic.Uint32
-}
-
-func (l *lookups) init(nodes uint64) error {
-	size := int(nodes+1) * 4
-	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
-	if err != nil {
-		return err
-	}
-	l.mem = mem
-	l.counts = unsafe.Slice((*atomic.Uint32)(unsafe.Pointer(unsafe.SliceData(mem))), nodes+1)
-	return nil
-}
-
-func (l *lookups) close() error {
-	if l.mem == nil {
-		return nil
-	}
-	mem := l.mem
-	l.mem, l.counts = nil, nil
-	return unix.Munmap(mem)
-}
-
-// Remember counts one more reference of the kernel's to a node that a lookup
-// gave it.
-func (f *FS) Remember(ino merge.Ino) {
-	if ino < merge.Ino(len(f.lookups.counts)) {
-		f.lookups.counts[ino].Add(1)
-	} else if n := f.table.get(ino); n != nil {
-		n.lookups.Add(1)
-	}
-}
-
-// Forget takes count references back. A node without a name goes with the last.
-func (f *FS) Forget(ino merge.Ino, count uint64) {
-	if ino == merge.RootIno || f.forget(ino, count) > 0 {
-		return
-	}
-	n := f.table.get(ino)
-	if n == nil {
-		return
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.gone && f.references(n) <= 0 {
-		f.reap(n)
-	}
-}
-
-func (f *FS) forget(ino merge.Ino, count uint64) int64 {
-	if ino < merge.Ino(len(f.lookups.counts)) {
-		return int64(int32(f.lookups.counts[ino].Add(-uint32(count))))
-	}
-	if n := f.table.get(ino); n != nil {
-		return n.lookups.Add(-int64(count))
-	}
-	return 0
-}
-
-// references tells how often the kernel still holds n.
-func (f *FS) references(n *node) int64 {
-	if n.ino < merge.Ino(len(f.lookups.counts)) {
-		return int64(f.lookups.counts[n.ino].Load())
-	}
-	return n.lookups.Load()
-}
-
 // node returns the table's node for ino, entering an untouched lower node
 // first. ErrStale: nothing has that number.
 func (f *FS) node(ino merge.Ino) (*node, error) {
@@ -200,7 +147,7 @@ func (f *FS) node(ino merge.Ino) (*node, error) {
 	n := &node{ino: ino, lower: ino, typ: a.Mode & unix.S_IFMT}
 	if a.IsDir() {
 		n = f.newFolder(ino, ino)
-		n.dir.subdirs = int64(a.Nlink) - 2
+		n.dir.subdirs = subdirsOf(&a)
 	}
 	return f.table.add(n), nil
 }

@@ -25,13 +25,17 @@ type Stat struct {
 
 const blockSize = 4096
 
-// FromLower fills in the attributes of lower node ino, which keeps one time
-// for all three.
+// FromLower fills in the attributes of lower node ino. Most lowers keep one
+// time for all three.
 func (st *Stat) FromLower(ino merge.Ino, a *merge.Attr) {
 	t := unix.Timespec{Sec: a.Sec, Nsec: int64(a.Nsec)}
 	*st = Stat{
 		Ino: ino, Mode: a.Mode, UID: a.UID, GID: a.GID, Nlink: a.Nlink, Rdev: a.Rdev, Size: a.Size,
 		Blksize: blockSize, Atime: t, Mtime: t, Ctime: t,
+	}
+	if a.Host {
+		st.Atime, st.Ctime, st.Blocks = a.Access, a.Change, a.Blocks
+		return
 	}
 	switch {
 	case a.IsDir():
@@ -110,12 +114,24 @@ func (f *FS) statSpot(s spot, st *Stat) error {
 	return f.override(s, st)
 }
 
+// uncounted is how many subfolders a folder has whose lower does not count
+// them: so few that it stays below zero, and the link count 1, which says so.
+const uncounted = -1 << 40
+
+// subdirsOf returns how many subfolders a lower folder has.
+func subdirsOf(a *merge.Attr) int64 {
+	if a.Nlink < 2 {
+		return uncounted
+	}
+	return int64(a.Nlink) - 2
+}
+
 // adjust puts right what the upper's filesystem cannot know of the union.
 func (f *FS) adjust(n *node, st *Stat) {
 	st.Ino = n.ino
 	if n.isDir() {
 		n.dir.mu.RLock()
-		st.Nlink = uint32(2 + n.dir.subdirs)
+		st.Nlink = uint32(max(2+n.dir.subdirs, 1))
 		if n.dir.removed {
 			st.Nlink = 0
 		}

@@ -17,6 +17,7 @@ var arrows = map[string][]string{
 	"cow/fsat":            {},
 	"unionfs/transport":   {},
 	"unionfs/merge":       {"whiteout"},
+	"unionfs/dirlower":    {"whiteout", "cow/fsat"},
 	"cow/failpoint":       {},
 	"cow":                 {"whiteout", "cow/fsat", "cow/failpoint"},
 	"unionfs":             {"cow", "whiteout", "cow/fsat", "unionfs/transport"},

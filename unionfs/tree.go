@@ -92,8 +92,17 @@ func (i image) Statfs(out *unix.Statfs_t) error {
 	return nil
 }
 
-// Remember does nothing: an image's nodes never go.
-func (image) Remember(merge.Ino) {}
+// Remember counts a reference of the kernel's, if the lower forgets nodes that
+// have none. An image's nodes never go.
+func (i image) Remember(ino merge.Ino) {
+	if counter, ok := i.Lower.(merge.Counter); ok {
+		counter.Remember(ino)
+	}
+}
 
-// Forget does nothing either.
-func (image) Forget(merge.Ino, uint64) {}
+// Forget takes references back.
+func (i image) Forget(ino merge.Ino, count uint64) {
+	if counter, ok := i.Lower.(merge.Counter); ok {
+		counter.Forget(ino, count)
+	}
+}

@@ -113,7 +113,7 @@ func (t *Tree) applyOverride(fd int, name string, layer int, a *merge.Attr) erro
 }
 
 func (t *Tree) mapOwner(a *merge.Attr) {
-	if t.root {
+	if t.root || t.host {
 		return
 	}
 	if a.UID == t.uid {

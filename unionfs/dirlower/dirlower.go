@@ -63,6 +63,7 @@ type Options struct {
 	Dirs        []string     // topmost first, as in lowerdir=
 	Root        bool         // show real owners; otherwise ours stand for the root user, and override_stat is read
 	UserXattr   bool         // bookkeeping is in user.overlay.* also for Root (overlayfs's userxattr)
+	HostOwners  bool         // without Root: files without an owner attribute show as their owner's on disk
 	StaticNlink bool         // link counts of folders are 1 instead of counted
 	Log         *slog.Logger // nil: nothing is logged
 }
@@ -74,6 +75,7 @@ type Tree struct {
 	names  marks
 	hidden whiteout.Xattrs
 	root   bool
+	host   bool // Options.HostOwners
 	static bool
 	uid    uint32
 	gid    uint32
@@ -113,7 +115,7 @@ func Open(o Options) (*Tree, error) {
 	}
 	trusted := o.Root && !o.UserXattr
 	t := &Tree{
-		root: o.Root, static: o.StaticNlink, log: o.Log,
+		root: o.Root, host: o.HostOwners, static: o.StaticNlink, log: o.Log,
 		names: marksFor(trusted), hidden: whiteout.XattrsFor(trusted),
 		uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()),
 	}
