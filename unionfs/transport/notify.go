@@ -12,6 +12,7 @@ import (
 const (
 	notifyInvalInode = 2
 	notifyInvalEntry = 3
+	notifyResend     = 7
 )
 
 // InvalidateInode makes the kernel drop the attributes of a node, and of its

@@ -30,7 +30,9 @@ type pool struct {
 	shortage atomic.Int64 // when waiting was 0 last, in ns since start
 	start    time.Time
 
-	stopped atomic.Bool
+	stopped  atomic.Bool
+	drained  atomic.Bool // what is read from now on is left to a successor
+	answered atomic.Bool // the first answer is out
 	once    sync.Once
 	err     error         // why all readers must stop, set before done is closed
 	done    chan struct{} // closed after a failure, or when no reader is left
@@ -68,6 +70,10 @@ func (p *pool) loop(r *reader) {
 			p.stop(err)
 			return
 		}
+		if p.drained.Load() {
+			p.waiting.Add(-1)
+			return
+		}
 		if p.waiting.Add(-1) == 0 {
 			p.reinforce()
 		}
@@ -78,11 +84,20 @@ func (p *pool) loop(r *reader) {
 		if err := p.answer(r, size); err != nil {
 			p.dev.log.Error("answer a request", "dir", p.dev.dir, "err", err)
 		}
+		p.sayAnswered(size)
 		if spare && p.superfluous() {
 			return
 		}
 	}
 	p.waiting.Add(-1)
+}
+
+// sayAnswered tells the owner of the device, once, that a request has got its
+// answer.
+func (p *pool) sayAnswered(size int) {
+	if size > 0 && !p.answered.Load() && p.answered.CompareAndSwap(false, true) && p.options.Answered != nil {
+		p.options.Answered()
+	}
 }
 
 // leave signs a reader off. The last one ends the pool.

@@ -46,6 +46,8 @@ const (
 type ServeOptions struct {
 	Readers    int // usual number of readers, default 2
 	MaxReaders int // bound, with those started because all others are busy; default 64
+	// Answered is called once, when the first answer behind INIT is out.
+	Answered func()
 }
 
 func (o *ServeOptions) normalise() {
@@ -75,7 +77,14 @@ func (d *Device) Serve(h Handler, o ServeOptions) error {
 		return ErrServed
 	}
 	p := newPool(d, h, o)
-	err := p.answerInit()
+	d.mu.Lock()
+	d.pool = p
+	d.mu.Unlock()
+	begin := p.answerInit
+	if d.taken {
+		begin = p.replayInit
+	}
+	err := begin()
 	if err == nil {
 		close(d.ready)
 		err = p.run()
@@ -104,6 +113,12 @@ func (p *pool) answerInit() error {
 	if err := p.answer(r, size); err != nil {
 		return fmt.Errorf("answer INIT: %w", err)
 	}
+	return p.agree(r, size)
+}
+
+// agree takes from the answer to INIT, of size bytes in r.out, what readers
+// must know.
+func (p *pool) agree(r *reader, size int) error {
 	if code := int32(binary.NativeEndian.Uint32(r.out[4:])); code != 0 {
 		return fmt.Errorf("INIT refused: %w", unix.Errno(-code))
 	}

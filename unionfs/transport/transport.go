@@ -6,7 +6,7 @@
 // Life of a mount: [Mount] gives a [Device]; [Device.Serve] answers INIT,
 // closes [Device.Ready] and serves until the mount is gone; [Unmount] ends it
 // from any process. [State] and [Abort] are for the mounts of others, which
-// may be dead or hung.
+// may be dead or hung. [Takeover] goes on where another server has ended.
 //
 // A process must never touch the mount it serves, not even by stat: a thread
 // that waits for an answer of its own process keeps that process from dying.
@@ -53,6 +53,9 @@ var (
 	ErrBusy error = unix.EBUSY
 	// ErrServed says that Serve was called twice.
 	ErrServed = errors.New("device is served already")
+	// ErrNoResend says that the kernel cannot repeat what a dead server left
+	// unanswered: that came with Linux 6.9.
+	ErrNoResend = errors.New("the kernel cannot repeat unanswered requests (that needs Linux 6.9)")
 )
 
 // Handler answers requests. It is called from several goroutines at once.
@@ -79,6 +82,8 @@ type Device struct {
 	served bool
 	closed bool
 	init   []byte
+	taken  bool  // from another server, by Takeover
+	pool   *pool // once it is served
 }
 
 func newDevice(fd int, o *MountOptions) *Device {
