@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bufio"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +23,10 @@ import (
 // A process must not touch its own mount, so every test lets a child serve:
 // this test binary again, with roleEnv set.
 const roleEnv = "TRANSPORT_TEST_ROLE"
+
+// initEnv holds, in hex, the INIT request of the connection that a child
+// inherits.
+const initEnv = "TRANSPORT_TEST_INIT"
 
 func TestMain(m *testing.M) {
 	var err error
@@ -86,9 +91,13 @@ func tryServer(t testing.TB, dir string, c config) (*child, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(os.Args[0], append([]string{dir}, c.words()...)...)
+	return startChild(t, dir, exec.Command(os.Args[0], append([]string{dir}, c.words()...)...))
+}
+
+func startChild(t testing.TB, dir string, cmd *exec.Cmd) (*child, error) {
+	t.Helper()
 	// The race detector would let every child sleep a second at its end.
-	cmd.Env = append(os.Environ(), roleEnv+"=serve", "GORACE=atexit_sleep_ms=0")
+	cmd.Env = append(append(os.Environ(), cmd.Env...), roleEnv+"=serve", "GORACE=atexit_sleep_ms=0")
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -238,7 +247,7 @@ func serveChild() error {
 		return err
 	}
 	goroutines, fds := runtime.NumGoroutine(), openFDs()
-	d, err := Mount(o)
+	d, err := openChild(o)
 	if err != nil {
 		fmt.Println(err)
 		return nil
@@ -267,6 +276,19 @@ func serveChild() error {
 		fmt.Println("ended;", leaks(goroutines+1, fds))
 	}
 	return nil
+}
+
+// openChild mounts, or takes over the connection in descriptor 3.
+func openChild(o MountOptions) (*Device, error) {
+	text := os.Getenv(initEnv)
+	if text == "" {
+		return Mount(o)
+	}
+	init, err := hex.DecodeString(text)
+	if err != nil {
+		return nil, err
+	}
+	return Takeover(o, 3, init)
 }
 
 // cycleChild mounts, serves and unmounts over and over.

@@ -33,9 +33,9 @@ type pool struct {
 	stopped  atomic.Bool
 	drained  atomic.Bool // what is read from now on is left to a successor
 	answered atomic.Bool // the first answer is out
-	once    sync.Once
-	err     error         // why all readers must stop, set before done is closed
-	done    chan struct{} // closed after a failure, or when no reader is left
+	once     sync.Once
+	err      error         // why all readers must stop, set before done is closed
+	done     chan struct{} // closed after a failure, or when no reader is left
 }
 
 func newPool(d *Device, h Handler, o ServeOptions) *pool {
@@ -63,6 +63,7 @@ func (p *pool) run() error {
 // loop is the life of one reader, which is counted as waiting when it starts.
 func (p *pool) loop(r *reader) {
 	defer p.leave()
+	populate(r.in)
 	for !p.stopped.Load() {
 		n, err := p.read(r)
 		if err != nil {
@@ -180,6 +181,23 @@ func alignedBuffer(size, at int) []byte {
 	b := make([]byte, size+page)
 	skip := -int(uintptr(unsafe.Pointer(&b[at]))) & (page - 1)
 	return b[skip : skip+size : skip+size]
+}
+
+// populate brings a buffer's pages into memory. The kernel copies a request
+// into pages that are there whatever happens to the process; for one that is
+// missing it gives up when the process is being killed, and the client gets
+// EIO instead of a repetition (fs/fuse/dev.c, fuse_copy_fill).
+func populate(b []byte) {
+	page := unix.Getpagesize()
+	skip := -int(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) & (page - 1)
+	whole := b[skip : skip+(len(b)-skip)&^(page-1)]
+	if unix.Madvise(whole, unix.MADV_POPULATE_WRITE) == nil { // Linux 5.14
+		whole = whole[:0]
+	}
+	for i := 0; i < len(whole); i += page {
+		whole[i] = 0
+	}
+	b[0], b[len(b)-1] = 0, 0
 }
 
 // read waits for a request and returns its length.

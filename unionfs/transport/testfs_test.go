@@ -24,6 +24,8 @@ type testFS struct {
 	gate    chan struct{}
 	blocked atomic.Int32
 	written atomic.Int64
+
+	repeated atomic.Int32 // GETATTRs marked as repeated
 }
 
 const (
@@ -58,6 +60,12 @@ func (f *testFS) command(words []string) string {
 		return fmt.Sprint(f.device.Counters().Total())
 	case "init":
 		return fmt.Sprint(len(f.device.InitRequest()))
+	case "connection":
+		return fmt.Sprintf("%d %x", f.device.fd, f.device.InitRequest())
+	case "drain":
+		return fmt.Sprint(f.device.Drain(5 * time.Second))
+	case "repeated":
+		return fmt.Sprint(f.repeated.Load())
 	case "release":
 		close(f.gate)
 		return "released"
@@ -106,6 +114,9 @@ func (f *testFS) attr(node uint64, a *fuse.Attr) {
 }
 
 func (f *testFS) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
+	if in.Unique&Repeated != 0 {
+		f.repeated.Add(1)
+	}
 	if in.NodeId == slowNode {
 		f.blocked.Add(1)
 		<-f.gate
@@ -154,3 +165,6 @@ func (f *testFS) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32
 	f.written.Add(int64(len(data)))
 	return uint32(len(data)), fuse.OK
 }
+
+// Flush tells the kernel to do without.
+func (f *testFS) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.ENOSYS }
