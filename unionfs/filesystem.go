@@ -3,6 +3,7 @@ package unionfs
 import (
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -25,6 +26,9 @@ type filesystem struct {
 	valid       time.Duration // how long the kernel may believe what it was told
 	staticNlink bool
 	noXattrs    bool
+
+	trim      merge.Trimmer // the lower, if it can; else nil
+	forgotten atomic.Uint64 // nodes
 }
 
 var _ fuse.RawFileSystem = (*filesystem)(nil)
@@ -34,6 +38,7 @@ func newFilesystem(o *Options) *filesystem {
 		RawFileSystem: fuse.NewDefaultRawFileSystem(), cow: o.Cow, log: o.Log,
 		ids: o.IDs, valid: validity(o.Timeout), staticNlink: o.StaticNlink, noXattrs: o.NoXattrs,
 	}
+	fs.trim, _ = o.Lower.(merge.Trimmer)
 	if o.Cow != nil {
 		fs.tree = o.Cow
 	} else {
@@ -132,8 +137,17 @@ func (fs *filesystem) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, o
 	return fuse.OK
 }
 
+// trimEvery is how many nodes the kernel must have forgotten for the lower to
+// be trimmed.
+const trimEvery = 1 << 16
+
 // Forget answers FORGET.
-func (fs *filesystem) Forget(node, count uint64) { fs.tree.Forget(merge.Ino(node), count) }
+func (fs *filesystem) Forget(node, count uint64) {
+	fs.tree.Forget(merge.Ino(node), count)
+	if fs.trim != nil && fs.forgotten.Add(1)%trimEvery == 0 {
+		fs.trim.Trim()
+	}
+}
 
 // GetAttr answers GETATTR.
 func (fs *filesystem) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {

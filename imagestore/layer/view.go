@@ -22,7 +22,10 @@ type View struct {
 	unmap    bool
 }
 
-var _ merge.Lower = (*View)(nil)
+var (
+	_ merge.Lower   = (*View)(nil)
+	_ merge.Trimmer = (*View)(nil)
+)
 
 // OpenView maps the view at path. contents are the uncompressed layer tars of
 // the chain, bottom first; they stay the caller's. What is wrong with the file
@@ -71,6 +74,15 @@ func (v *View) Close() error {
 	}
 	v.unmap = false
 	return unix.Munmap(v.file.data)
+}
+
+// Trim takes the view's pages out of the process's memory; they stay in the
+// page cache as long as the kernel likes, and come back when they are used.
+// What it cannot give back stays, which does no harm.
+func (v *View) Trim() {
+	if v.unmap {
+		_ = unix.Madvise(v.file.data, unix.MADV_DONTNEED)
+	}
 }
 
 // Nodes returns how many nodes there are.

@@ -157,3 +157,8 @@ type Seeker interface {
 	// the end, or no data comes behind it.
 	Seek(ino Ino, off int64, whence int) (int64, error)
 }
+
+// Trimmer is a Lower that can give memory back which it will need again only
+// if it is asked again, as a mapped file can its pages. unionfs calls Trim when
+// the kernel has forgotten very many nodes, which it does for want of memory.
+type Trimmer interface{ Trim() }

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -63,6 +62,7 @@ func (p *pool) run() error {
 // loop is the life of one reader, which is counted as waiting when it starts.
 func (p *pool) loop(r *reader) {
 	defer p.leave()
+	defer r.free()
 	populate(r.in)
 	for !p.stopped.Load() {
 		n, err := p.read(r)
@@ -76,7 +76,7 @@ func (p *pool) loop(r *reader) {
 			return
 		}
 		if p.waiting.Add(-1) == 0 {
-			p.reinforce()
+			p.reinforce(binary.NativeEndian.Uint32(r.in[4:]))
 		}
 		size := p.handle(r, n)
 		// Counted before the answer is out: whoever gets it may send the next
@@ -121,10 +121,19 @@ func (p *pool) stop(err error) {
 	}
 }
 
-// reinforce starts one more reader, because all others are at work.
-func (p *pool) reinforce() {
+// forgetters bounds the readers for a burst of FORGET, which comes when the
+// kernel is short of memory: no time to start all that there may be.
+const forgetters = 8
+
+// reinforce starts one more reader, because all others are at work, this one
+// on a request of kind op.
+func (p *pool) reinforce(op uint32) {
 	p.shortage.Store(int64(time.Since(p.start)))
-	if p.total.Add(1) > int32(p.options.MaxReaders) {
+	bound := int32(p.options.MaxReaders)
+	if op == opForget || op == opBatchForget {
+		bound = min(bound, forgetters)
+	}
+	if p.total.Add(1) > bound {
 		p.total.Add(-1)
 		return
 	}
@@ -148,12 +157,6 @@ func (p *pool) superfluous() bool {
 	return false
 }
 
-// reader holds the buffers of one goroutine, used for every request anew.
-type reader struct {
-	in, out   []byte
-	inv, outv [1][]byte // in and out as the handler wants them, kept to spare an allocation
-}
-
 // startReader starts a reader that is counted already.
 func (p *pool) startReader() {
 	page := unix.Getpagesize()
@@ -162,42 +165,6 @@ func (p *pool) startReader() {
 	r := newReader(max(p.maxWrite, 2*page), max(p.dev.maxRead, p.maxWrite)+page)
 	p.dev.acquire()
 	go p.loop(r)
-}
-
-// newReader makes buffers for so many bytes of data in and out, in which the
-// data of a WRITE and of a READ begin on a page, as O_DIRECT wants it.
-func newReader(in, out int) *reader {
-	const header = inHeaderSize + writeInSize
-	return &reader{
-		in:  alignedBuffer(header+in, header),
-		out: alignedBuffer(outHeaderSize+out, outHeaderSize),
-	}
-}
-
-// alignedBuffer makes a buffer whose byte at offset at lies on a page
-// boundary.
-func alignedBuffer(size, at int) []byte {
-	page := unix.Getpagesize()
-	b := make([]byte, size+page)
-	skip := -int(uintptr(unsafe.Pointer(&b[at]))) & (page - 1)
-	return b[skip : skip+size : skip+size]
-}
-
-// populate brings a buffer's pages into memory. The kernel copies a request
-// into pages that are there whatever happens to the process; for one that is
-// missing it gives up when the process is being killed, and the client gets
-// EIO instead of a repetition (fs/fuse/dev.c, fuse_copy_fill).
-func populate(b []byte) {
-	page := unix.Getpagesize()
-	skip := -int(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) & (page - 1)
-	whole := b[skip : skip+(len(b)-skip)&^(page-1)]
-	if unix.Madvise(whole, unix.MADV_POPULATE_WRITE) == nil { // Linux 5.14
-		whole = whole[:0]
-	}
-	for i := 0; i < len(whole); i += page {
-		whole[i] = 0
-	}
-	b[0], b[len(b)-1] = 0, 0
 }
 
 // read waits for a request and returns its length.

@@ -254,3 +254,29 @@ func killableStat(t *testing.T, path string) statClient {
 
 func (c statClient) kill() { _ = c.cmd.Process.Kill() }
 func (c statClient) wait() { _ = c.cmd.Wait() }
+
+func TestReaderBuffers(t *testing.T) {
+	page := unix.Getpagesize()
+	for _, size := range []int{page, 3*page + 1, 1 << 20} {
+		r := newReader(size, size+5)
+		data := [2]*byte{&r.in[inHeaderSize+writeInSize], &r.out[outHeaderSize]}
+		if len(r.in) != inHeaderSize+writeInSize+size || len(r.out) != outHeaderSize+size+5 {
+			t.Errorf("%d: buffers of %d and %d bytes", size, len(r.in), len(r.out))
+		}
+		for _, at := range data {
+			if uintptr(unsafe.Pointer(at))%uintptr(page) != 0 {
+				t.Errorf("%d: data at %p", size, at)
+			}
+		}
+		for i := range r.in { // the two are not one
+			r.in[i] = 1
+		}
+		for i, b := range r.out {
+			if b != 0 {
+				t.Fatalf("%d: byte %d of out is in too", size, i)
+			}
+			r.out[i] = 2
+		}
+		r.free()
+	}
+}

@@ -99,6 +99,7 @@ func (d *Device) Serve(h Handler, o ServeOptions) error {
 // learns from the answer how long a WRITE can be.
 func (p *pool) answerInit() error {
 	r := newReader(initBuffer, initBuffer)
+	defer r.free()
 	n, err := p.read(r)
 	if err != nil {
 		return fmt.Errorf("read INIT: %w", err)
