@@ -26,6 +26,7 @@ func topics() map[string]string {
 
   UNIO_ROOT                 folder of the store (--root)
   UNIO_RUNROOT              folder of the state of mounts (--runroot)
+  UNIO_REGISTRIES           file that names mirrors (see 'unio help registries')
   UNIO_INSECURE_REGISTRIES  registries without a valid certificate, or without TLS
   DOCKER_CONFIG             folder of docker's config.json (default ~/.docker)
   DOCKER_DEFAULT_PLATFORM   platform to pull, as os/arch[/variant]
@@ -55,6 +56,24 @@ func topics() map[string]string {
 
 A container is called by its name, its ID, or any unique beginning of that. Where a
 command takes both, a container's name wins.
+`,
+		"registries": `Mirrors and other settings of registries stand in registries.toml, in the folder
+unio of $XDG_CONFIG_HOME (~/.config) or in /etc/unio, or in the file that --registries
+or UNIO_REGISTRIES names:
+
+  [[registry]]
+  prefix = "docker.io/library"           which references: a host, or one with a path
+  location = "registry.example.com/hub"  what takes the prefix's place (default: itself)
+  insecure = false                       no valid certificate, or no TLS
+  blocked = false                        refuse these references
+
+  [[registry.mirror]]                    asked first when pulling, in this order
+  location = "localhost:5000/hub"
+  insecure = true
+
+The longest prefix counts. Certificates of authorities (*.crt), and a client's own
+(NAME.cert, NAME.key), are found in /etc/docker/certs.d/HOST[:PORT], as by docker.
+Registries on this machine (loopback) need neither certificate nor TLS.
 `,
 		"storage": `The store (see unio info) is a valid OCI image layout:
 

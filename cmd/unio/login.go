@@ -77,7 +77,10 @@ func login(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	client := registryClient(c, newProgress(e.stdout, true))
+	client, err := registryClient(c, newProgress(e.stdout, true))
+	if err != nil {
+		return err
+	}
 	if !c.IsSet("username") && !c.IsSet("password") {
 		done, err := loginAgain(c.Context, e, store, client, server)
 		if done || err != nil {

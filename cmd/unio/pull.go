@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"github.com/distribution/reference"
 	"github.com/urfave/cli/v2"
@@ -18,6 +20,7 @@ func pullCommand() *cli.Command {
 		Action:    pull,
 		Flags: append(registryFlags(),
 			&cli.BoolFlag{Name: "all-tags", Aliases: []string{"a"}, Usage: "Download all tagged images in the repository"},
+			parallelFlag("max-concurrent-downloads", "download"),
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "Suppress verbose output"},
 			&cli.StringFlag{
 				Name: "platform", EnvVars: []string{"DOCKER_DEFAULT_PLATFORM"},
@@ -35,17 +38,56 @@ func registryFlags() []cli.Flag {
 			Name: "insecure-registry", EnvVars: []string{"UNIO_INSECURE_REGISTRIES"},
 			Usage: "`host[:port]` of a registry to speak to without a valid\ncertificate, or without TLS",
 		},
+		&cli.StringFlag{
+			Name: "registries", EnvVars: []string{"UNIO_REGISTRIES"},
+			Usage: "`file` that names mirrors, see 'unio help registries'",
+		},
+		&cli.StringFlag{Name: "tls-ca", Usage: "`file` with certificates of authorities to trust"},
 	}
 }
 
+// parallelFlag bounds how much moves at once.
+func parallelFlag(name, what string) cli.Flag {
+	return &cli.IntFlag{Name: name, Usage: "Layers to " + what + " at once (default 4)"}
+}
+
+// registrySettings are the files where mirrors are named, the first that
+// exists.
+func registrySettings(c *cli.Context) []string {
+	if file := c.String("registries"); file != "" {
+		return []string{file}
+	}
+	files := []string{"/etc/unio/registries.toml"}
+	if dir, err := os.UserConfigDir(); err == nil {
+		files = append([]string{filepath.Join(dir, "unio/registries.toml")}, files...)
+	}
+	return files
+}
+
 // registryClient is a client for the command's flags that shows progress on p.
-func registryClient(c *cli.Context, p progress) *registry.Client {
-	return registry.New(registry.Options{
-		Log:       envOf(c).log,
-		Progress:  p,
-		Insecure:  c.StringSlice("insecure-registry"),
-		UserAgent: "unio/" + version,
-	})
+func registryClient(c *cli.Context, p progress) (*registry.Client, error) {
+	conf, err := registry.ReadConfig(registrySettings(c)...)
+	if err != nil {
+		return nil, err
+	}
+	o := registry.Options{
+		Log: envOf(c).log, Progress: p, UserAgent: "unio/" + version,
+		Insecure: c.StringSlice("insecure-registry"), Config: conf, CertsDir: "/etc/docker/certs.d",
+	}
+	for _, name := range []string{"max-concurrent-downloads", "max-concurrent-uploads"} {
+		if !c.IsSet(name) {
+			continue
+		}
+		if o.Parallel = c.Int(name); o.Parallel < 1 {
+			return nil, fmt.Errorf("--%s: want at least 1, got %d", name, o.Parallel)
+		}
+	}
+	if file := c.String("tls-ca"); file != "" {
+		if o.TLS, err = registry.TrustFile(file); err != nil {
+			return nil, err
+		}
+	}
+	return registry.New(o), nil
 }
 
 // pull downloads an image and prints its full reference last.
@@ -61,7 +103,11 @@ func pull(c *cli.Context) error {
 	}
 	p := newProgress(e.stdout, c.Bool("quiet"))
 	defer p.Done()
-	_, err = registryClient(c, p).Pull(c.Context, st, ref.String(), registry.PullOptions{
+	client, err := registryClient(c, p)
+	if err != nil {
+		return err
+	}
+	_, err = client.Pull(c.Context, st, ref.String(), registry.PullOptions{
 		Platform: c.String("platform"),
 		AllTags:  c.Bool("all-tags"),
 	})

@@ -17,6 +17,8 @@ func pushCommand() *cli.Command {
 		Action:    push,
 		Flags: append(registryFlags(),
 			&cli.BoolFlag{Name: "all-tags", Aliases: []string{"a"}, Usage: "Push all tags of an image to the repository"},
+			&cli.StringFlag{Name: "compression", Usage: "Compression of layers made here: gzip (default) or zstd"},
+			parallelFlag("max-concurrent-uploads", "upload"),
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "Suppress verbose output"},
 			&cli.BoolFlag{Name: "disable-content-trust", Hidden: true},
 		),
@@ -37,7 +39,13 @@ func push(c *cli.Context) error {
 	quiet := c.Bool("quiet")
 	p := newProgress(e.stdout, quiet)
 	defer p.Done()
-	_, err = registryClient(c, p).Push(c.Context, st, ref.String(), registry.PushOptions{AllTags: c.Bool("all-tags")})
+	client, err := registryClient(c, p)
+	if err != nil {
+		return err
+	}
+	_, err = client.Push(c.Context, st, ref.String(), registry.PushOptions{
+		AllTags: c.Bool("all-tags"), Compression: c.String("compression"),
+	})
 	if err != nil || !quiet {
 		return err
 	}

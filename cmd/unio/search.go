@@ -44,7 +44,11 @@ func search(c *cli.Context) error {
 		return fmt.Errorf("limit %d is outside the range of [1, %d]", limit, mostFound)
 	}
 	e := envOf(c)
-	found, err := registryClient(c, newProgress(e.stdout, true)).Search(c.Context, c.Args().First(), limit)
+	client, err := registryClient(c, newProgress(e.stdout, true))
+	if err != nil {
+		return err
+	}
+	found, err := client.Search(c.Context, c.Args().First(), limit)
 	if err != nil {
 		return err
 	}

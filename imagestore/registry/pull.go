@@ -46,15 +46,34 @@ func (c *Client) Pull(ctx context.Context, st *imagestore.Store, ref string, o P
 	if err != nil {
 		return nil, err
 	}
-	repo, ctx := c.repository(ctx, name, "pull")
-	p := &puller{c: c, st: st, repo: repo, want: want, explicit: o.Platform != ""}
+	places, err := c.o.Config.places(name)
+	if err != nil {
+		return nil, err
+	}
+	p := &puller{c: c, st: st, want: want, explicit: o.Platform != ""}
+	for i, place := range places {
+		done, err := p.from(ctx, place, name, o.AllTags)
+		if err == nil || i == len(places)-1 || ctx.Err() != nil || errors.Is(err, ErrPlatform) {
+			return done, err
+		}
+		c.log.Warn("mirror failed, trying the next place", "mirror", place.Name(), "err", err)
+	}
+	return nil, nil
+}
+
+// from pulls a reference, or all tags of its repository, from one of the
+// places where it may be found.
+func (p *puller) from(ctx context.Context, place, name reference.Named, allTags bool) ([]Pulled, error) {
+	repo, ctx := p.c.repository(ctx, place, "pull")
+	p.repo = repo
 	names := []reference.Named{name}
-	if o.AllTags {
+	if allTags {
+		var err error
 		if names, err = repo.taggedNames(ctx, name); err != nil {
 			return nil, pullError(err, name)
 		}
 	}
-	return p.all(ctx, names, o.AllTags)
+	return p.all(ctx, names, allTags)
 }
 
 // parseReference completes a reference as docker does.

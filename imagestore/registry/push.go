@@ -17,6 +17,9 @@ type PushOptions struct {
 	// AllTags pushes every tag that the store has of the repository; the
 	// reference has none then.
 	AllTags bool
+	// Compression of layers that were made here: "gzip" (the default) or
+	// "zstd".
+	Compression string
 }
 
 // Pushed is one reference that a push wrote.
@@ -41,13 +44,20 @@ func (c *Client) Push(ctx context.Context, st *imagestore.Store, ref string, o P
 	if _, ok := name.(reference.Digested); ok {
 		return nil, &userError{text: "cannot push a digest reference", kind: ErrReference}
 	}
+	if o.Compression != "" && o.Compression != gzipName && o.Compression != zstdName {
+		return nil, fmt.Errorf("compression %q: %w: want gzip or zstd", o.Compression, ErrUnsupported)
+	}
+	places, err := c.o.Config.places(name)
+	if err != nil {
+		return nil, err
+	}
 	images, err := localImages(ctx, st, name, o.AllTags)
 	if err != nil {
 		return nil, err
 	}
 	c.step("", fmt.Sprintf("The push refers to repository [%s]", reference.TrimNamed(name)))
-	repo, ctx := c.repository(ctx, name, "pull", "push")
-	p := &pusher{c: c, st: st, repo: repo, sent: map[digest.Digest]sentLayer{}}
+	repo, ctx := c.repository(ctx, places[len(places)-1], "pull", "push")
+	p := &pusher{c: c, st: st, repo: repo, compression: o.Compression, sent: map[digest.Digest]sentLayer{}}
 	var done []Pushed
 	for _, img := range images {
 		got, err := p.one(ctx, img)

@@ -28,6 +28,9 @@ type pusher struct {
 	c    *Client
 	st   *imagestore.Store
 	repo *repository
+	// compression is what was asked for; empty: gzip, or whatever is there.
+	compression string
+
 	sent map[digest.Digest]sentLayer // by diffID, from earlier tags of the same push
 }
 
@@ -84,7 +87,9 @@ func (p *pusher) plan(img *imagestore.Image, ref imagestore.LayerRef, from []str
 		o.forms = []ocispec.Descriptor{ref.Blob}
 		return o
 	}
-	o.forms = p.st.CompressedForms(ref.DiffID)
+	o.forms = slices.DeleteFunc(p.st.CompressedForms(ref.DiffID), func(d ocispec.Descriptor) bool {
+		return p.compression != "" && compressionOf(d.MediaType) != p.compression
+	})
 	// Gzip is read everywhere, and a blob that is here beats one to be made.
 	slices.SortStableFunc(o.forms, func(a, b ocispec.Descriptor) int {
 		return cmp.Compare(p.formCost(a), p.formCost(b))
@@ -204,7 +209,7 @@ func (p *pusher) sendBytes(ctx context.Context, o *outgoing) (sentLayer, error) 
 	}
 	report := p.pushing(o.id, total)
 	var progress func(int64)
-	if z, ok := src.(*gzipSource); ok {
+	if z, ok := src.(*packedSource); ok {
 		z.onRead = report
 	} else {
 		progress = report
@@ -234,7 +239,11 @@ func (p *pusher) source(o *outgoing) (source, error) {
 	if !p.st.Blobs().Has(o.ref.DiffID) {
 		return nil, fmt.Errorf("layer %s: %w", o.ref.DiffID, imagestore.ErrNotFound)
 	}
-	return &gzipSource{tar: p.opener(o.ref.DiffID), as: imagestore.MediaTypeDockerLayerGzip}, nil
+	packed := &packedSource{tar: p.opener(o.ref.DiffID), as: imagestore.MediaTypeDockerLayerGzip, pack: packGzip}
+	if p.compression == zstdName {
+		packed.as, packed.pack = ocispec.MediaTypeImageLayerZstd, packZstd
+	}
+	return packed, nil
 }
 
 // opener reads a blob of the store from its start.

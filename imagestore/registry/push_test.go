@@ -2,10 +2,12 @@ package registry
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -304,16 +306,49 @@ func TestPushAndPullWithToken(t *testing.T) {
 
 func TestCompressIsDeterministic(t *testing.T) {
 	content := noise(5<<20 + 12345)
-	var first, second bytes.Buffer
-	if err := compress(&first, strings.NewReader(content)); err != nil {
-		t.Fatal(err)
+	for name, pack := range map[string]func(io.Writer, io.Reader) error{"gzip": packGzip, "zstd": packZstd} {
+		var first, second bytes.Buffer
+		if err := pack(&first, strings.NewReader(content)); err != nil {
+			t.Fatal(err)
+		}
+		// Neither other sizes of reads nor another machine may matter.
+		old := runtime.GOMAXPROCS(1)
+		err := pack(&second, &dribble{strings.NewReader(content)})
+		runtime.GOMAXPROCS(old)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(first.Bytes(), second.Bytes()) {
+			t.Errorf("%s: two compressions of the same layer differ", name)
+		}
 	}
-	// Other sizes of reads must make no difference.
-	if err := compress(&second, &dribble{strings.NewReader(content)}); err != nil {
-		t.Fatal(err)
+}
+
+// A layer that went out as gzip goes out as zstd when that is asked for, and
+// comes back the same.
+func TestPushZstd(t *testing.T) {
+	f, st := newFake(t), newStore(t)
+	name := f.host + "/z:1"
+	img := addLocal(t, st, name, map[string]string{"a": noise(3000)})
+	c, _ := newClient(t)
+	for _, compression := range []string{"", "zstd", "gzip"} {
+		if _, err := c.Push(t.Context(), st, name, PushOptions{Compression: compression}); err != nil {
+			t.Fatal(err)
+		}
+		other := newStore(t)
+		mustPull(t, other, name)
+		got, err := other.Lookup(t.Context(), name)
+		if err != nil || got.ID != img.ID {
+			t.Errorf("%q: pulled %v, %v", compression, got, err)
+			continue
+		}
+		want := cmp.Or(compression, "gzip")
+		if have := compressionOf(got.Layers[0].Blob.MediaType); have != want {
+			t.Errorf("%q: pulled a layer with %q", compression, have)
+		}
 	}
-	if !bytes.Equal(first.Bytes(), second.Bytes()) {
-		t.Error("two compressions of the same layer differ")
+	if _, err := c.Push(t.Context(), st, name, PushOptions{Compression: "lzma"}); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("lzma: %v", err)
 	}
 }
 
@@ -322,9 +357,9 @@ type dribble struct{ r io.Reader }
 func (d *dribble) Read(p []byte) (int, error) { return d.r.Read(p[:min(len(p), 777)]) }
 
 // The source of an upload that breaks must not leave its goroutine behind.
-func TestGzipSourceEnds(t *testing.T) {
+func TestPackedSourceEnds(t *testing.T) {
 	closed := make(chan struct{})
-	s := &gzipSource{tar: func() (io.ReadCloser, error) {
+	s := &packedSource{pack: packGzip, tar: func() (io.ReadCloser, error) {
 		return &closing{strings.NewReader(noise(8 << 20)), closed}, nil
 	}}
 	r, err := s.open()

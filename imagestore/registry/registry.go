@@ -22,6 +22,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -91,6 +92,11 @@ type Options struct {
 	// RetryWait is the first pause before something is tried again; it
 	// doubles with each try. Default 250 ms.
 	RetryWait time.Duration
+	// Config names mirrors and other places of registries; nil for none.
+	Config *Config
+	// CertsDir has, for each host, certificates to trust and to present;
+	// empty for none. Docker's is /etc/docker/certs.d.
+	CertsDir string
 	// TLS holds extra settings, such as root certificates; nil for none.
 	TLS *tls.Config
 }
@@ -112,7 +118,8 @@ type Client struct {
 // New makes a client. It touches neither the network nor a file.
 func New(o Options) *Client {
 	o = o.withDefaults()
-	c := &Client{o: o, log: o.Log, hosts: hostRules(o.Insecure), schemes: map[string]string{}}
+	hosts := slices.Concat(o.Insecure, o.Config.insecureHosts())
+	c := &Client{o: o, log: o.Log, hosts: hostRules(hosts), schemes: map[string]string{}}
 	c.plain = c.newHTTPClient()
 	c.auth = &auth.Client{
 		Client:     c.plain,
@@ -130,6 +137,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Progress == nil {
 		o.Progress = silent{}
+	}
+	if o.Config == nil {
+		o.Config = &Config{}
 	}
 	if o.Credentials == nil {
 		o.Credentials = dockerCredentials()

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"strings"
 	"sync"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/klauspost/pgzip"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -35,20 +37,39 @@ func bytesSource(desc ocispec.Descriptor, raw []byte) *blobSource {
 	}}
 }
 
-// gzipSource compresses a layer's tar while it is sent.
-type gzipSource struct {
+// Names of compressions, as in media types.
+const (
+	gzipName = "gzip"
+	zstdName = "zstd"
+)
+
+// compressionOf is the compression that a layer's media type names, empty for
+// none.
+func compressionOf(mediaType string) string {
+	for _, name := range []string{gzipName, zstdName} {
+		if strings.HasSuffix(mediaType, "+"+name) || strings.HasSuffix(mediaType, "."+name) {
+			return name
+		}
+	}
+	return ""
+}
+
+// packedSource compresses a layer's tar while it is sent.
+type packedSource struct {
 	tar func() (io.ReadCloser, error)
 	as  string // media type of the result
+	// pack compresses r into w, always to the same bytes.
+	pack func(w io.Writer, r io.Reader) error
 	// onRead hears how many bytes of the tar are compressed; may be nil.
 	onRead func(int64)
 }
 
-func (s *gzipSource) known() (ocispec.Descriptor, bool) { return ocispec.Descriptor{}, false }
+func (s *packedSource) known() (ocispec.Descriptor, bool) { return ocispec.Descriptor{}, false }
 
-func (s *gzipSource) mediaType() string { return s.as }
+func (s *packedSource) mediaType() string { return s.as }
 
 // open starts the compression, which runs until the reader is closed.
-func (s *gzipSource) open() (io.ReadCloser, error) {
+func (s *packedSource) open() (io.ReadCloser, error) {
 	tar, err := s.tar()
 	if err != nil {
 		return nil, err
@@ -58,7 +79,7 @@ func (s *gzipSource) open() (io.ReadCloser, error) {
 	go func() {
 		defer close(done)
 		defer tar.Close()
-		in.CloseWithError(compress(in, &meter{r: tar, onRead: s.onRead}))
+		in.CloseWithError(s.pack(in, &meter{r: tar, onRead: s.onRead}))
 	}()
 	return &compressing{PipeReader: out, done: done}, nil
 }
@@ -75,9 +96,26 @@ func (c *compressing) Close() error {
 	return err
 }
 
-// compress writes r as gzip, on all processors, always to the same bytes: no
-// name, no time, blocks of one size.
-func compress(w io.Writer, r io.Reader) error {
+// packZstd writes r as zstd. The encoder's blocks do not depend on how many
+// goroutines it has.
+func packZstd(w io.Writer, r io.Reader) error {
+	zw, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)))
+	if err != nil {
+		return fmt.Errorf("start zstd: %w", err)
+	}
+	_, err = zw.ReadFrom(r)
+	if cerr := zw.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return fmt.Errorf("compress layer: %w", err)
+	}
+	return nil
+}
+
+// packGzip writes r as gzip, on all processors: no name, no time, blocks of
+// one size.
+func packGzip(w io.Writer, r io.Reader) error {
 	out := &latch{w: w}
 	zw, err := pgzip.NewWriterLevel(out, pgzip.DefaultCompression)
 	if err != nil {

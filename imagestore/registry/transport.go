@@ -90,7 +90,8 @@ func (g *gate) RoundTrip(req *http.Request) (*http.Response, error) {
 // newHTTPClient builds the client below the auth client: gate, then retries,
 // then the rules for redirects.
 func (c *Client) newHTTPClient() *http.Client {
-	c.gate = &gate{hosts: c.hosts, strict: newTransport(c.o.TLS, false), lax: newTransport(c.o.TLS, true)}
+	strict := &certificates{base: newTransport(c.o.TLS, false), dir: c.o.CertsDir, hosts: map[string]*http.Transport{}}
+	c.gate = &gate{hosts: c.hosts, strict: strict, lax: newTransport(c.o.TLS, true)}
 	policy := &retry.GenericPolicy{
 		Retryable: retryable,
 		Backoff:   retry.ExponentialBackoff(c.o.RetryWait, 2, 0.1),
