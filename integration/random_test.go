@@ -63,11 +63,13 @@ func randomTwins(t *testing.T, seed uint64, ops func(*twin) []weighted) {
 	for generation := range 2 {
 		name := "twin" + strconv.Itoa(generation)
 		w.mount, w.inodes = b.mount("--name", name, fmt.Sprintf("twin:%d", generation)), map[inodeKey]uint64{}
+		lower := originalOf(t, w.plain)
 		w.check("fresh")
 		image := fmt.Sprintf("twin:%d", generation+1)
 		for round := range 3 {
 			w.do(60, ops(w))
 			w.check("live")
+			w.assertDiff(b, name, lower)
 			if round == 1 {
 				b.run("commit", "-q", name, "between:1")
 				w.assertTree("commit while mounted", b.mount("--read-only", "between:1"))

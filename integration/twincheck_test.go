@@ -38,7 +38,7 @@ func (w *twin) check(when string) {
 }
 
 func (w *twin) history() (text string) {
-	for _, l := range w.last(60) {
+	for _, l := range w.last(40) {
 		text += string(l) + "\n"
 	}
 	return text
