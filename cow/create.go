@@ -107,10 +107,12 @@ func (f *FS) inheritGroup(dirfd int, what *New) error {
 	return nil
 }
 
-// make makes the file, in WORK/tmp first if it has to take a whiteout's place.
+// make makes the file: in WORK/tmp first if it has to take a whiteout's place,
+// or if it is not right from the start, since a crash must not leave it so.
 func (f *FS) make(d *node, dirfd int, at slot, what New, st *Stat) (*node, error) {
 	where := spot{fd: dirfd, name: at.name}
-	if at.white {
+	staged := at.white || !f.comesRight(what)
+	if staged {
 		where = spot{fd: f.tmp, name: f.tempName()}
 	}
 	fd, err := f.makeAt(where, what)
@@ -124,14 +126,23 @@ func (f *FS) make(d *node, dirfd int, at slot, what New, st *Stat) (*node, error
 	}
 	err = f.finish(made, at, what, st)
 	failpoint.Hit("create.finished")
-	if err == nil && at.white {
-		err = f.replaceWhiteout(where.name, dirfd, at.name, what.Mode)
+	if err == nil && staged {
+		err = f.unstage(where.name, dirfd, at, what.Mode)
 	}
 	if err != nil {
 		f.undo(where, fd)
 		return nil, err
 	}
 	failpoint.Hit("create.placed")
+	if staged { // it has a later ctime now
+		if fd < 0 {
+			made = spot{fd: dirfd, name: at.name}
+		}
+		if err := f.statSpot(made, st); err != nil {
+			f.undo(spot{fd: dirfd, name: at.name}, fd)
+			return nil, err
+		}
+	}
 	return f.enter(d, at.name, st, fd), nil
 }
 
@@ -174,6 +185,20 @@ func (f *FS) finish(at spot, slot slot, what New, st *Stat) error {
 		return err
 	}
 	return f.statSpot(at, st)
+}
+
+// comesRight reports whether the system call that makes a file gives it the
+// owner and mode that it shall have.
+func (f *FS) comesRight(what New) bool {
+	return f.root && int(what.UID) == f.uid && int(what.GID) == f.gid && what.Mode&0o7000 == 0
+}
+
+// unstage moves a finished file from WORK/tmp to its name.
+func (f *FS) unstage(temp string, dirfd int, at slot, mode uint32) error {
+	if at.white {
+		return f.replaceWhiteout(temp, dirfd, at.name, mode)
+	}
+	return fsat.Rename(f.tmp, temp, dirfd, at.name, unix.RENAME_NOREPLACE)
 }
 
 // replaceWhiteout moves a finished file from WORK/tmp over a whiteout. Nothing

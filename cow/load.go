@@ -26,7 +26,13 @@ func (f *FS) load() error {
 	if err := f.loadHub(); err != nil {
 		return fmt.Errorf("read the link hub: %w", err)
 	}
-	return f.loadFolder(f.top, "/")
+	if err := f.loadFolder(f.top, "/"); err != nil {
+		return err
+	}
+	if err := f.recountHub(); err != nil {
+		return fmt.Errorf("count the names in the link hub: %w", err)
+	}
+	return nil
 }
 
 func (f *FS) lowerSubdirs(lower merge.Ino) int64 {

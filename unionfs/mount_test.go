@@ -57,6 +57,7 @@ func serve() error {
 		o.Cow, err = cow.Open(cow.Options{
 			Upper: up, Work: os.Getenv("UNIO_TEST_WORK"), Lower: lower, Root: os.Geteuid() == 0, Log: log,
 			Volatile: os.Getenv("UNIO_TEST_VOLATILE") != "",
+			Plain:    os.Getenv("UNIO_TEST_PLAIN") != "",
 		})
 		if err != nil {
 			return err
@@ -89,6 +90,7 @@ type rig struct {
 	lower, upper, work, dir string
 	user                    *syscall.Credential // nil: root
 	binary                  string
+	env                     []string // of the server, added
 	cmd                     *exec.Cmd
 	in                      io.WriteCloser
 	out                     *bufio.Reader
@@ -148,6 +150,7 @@ func (r *rig) server(dir string) *exec.Cmd {
 	cmd := exec.Command(r.binary)
 	cmd.Env = append(os.Environ(), serverEnv+"=1", "UNIO_TEST_LOWER="+r.lower, "UNIO_TEST_DIR="+dir,
 		"UNIO_TEST_UPPER="+r.upper, "UNIO_TEST_WORK="+r.work)
+	cmd.Env = append(cmd.Env, r.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: r.user}
 	return cmd
 }

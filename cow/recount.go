@@ -1,0 +1,65 @@
+package cow
+
+import "unio/unionfs/merge"
+
+// recountHub puts right how many names the files of the hub have. The count is
+// written before a name comes and after one goes, so that a crash in between
+// leaves it too high and no name is ever without its file. It does nothing for
+// a lower that does not know all names of its files.
+func (f *FS) recountHub() error {
+	var list []*node
+	f.table.each(func(n *node) {
+		if n.hubbed {
+			list = append(list, n)
+		}
+	})
+	for _, n := range list {
+		names, ok := f.namesOf(n)
+		if !ok || names == n.nlink {
+			continue
+		}
+		f.log.Info("a crash has left a wrong count of names", "ino", uint64(n.ino), "count", n.nlink, "names", names)
+		if err := f.countNames(n, int(names)-int(n.nlink)); err != nil {
+			return err
+		}
+		if names == 0 {
+			n.gone = true
+			f.table.remove(n)
+			f.clearHub(n)
+			f.dropHandles(n)
+		}
+	}
+	return nil
+}
+
+// namesOf counts the names of a hubbed node in the union; false: it cannot be
+// told.
+func (f *FS) namesOf(n *node) (uint32, bool) {
+	var a merge.Attr
+	links, err := f.lower.Links(n.lower)
+	if err != nil || f.lower.Attr(n.lower, &a) != nil || uint32(len(links)) != a.Nlink {
+		return 0, false
+	}
+	names := uint32(len(n.places) - 1) // one place is the hub
+	for _, l := range links {
+		if f.shown(l) {
+			names++
+		}
+	}
+	return names, true
+}
+
+// shown reports whether the union shows a lower name. Preconditions: the upper
+// has been read and nobody else has the FS yet.
+func (f *FS) shown(l merge.Link) bool {
+	for {
+		if d := f.table.get(l.Dir); d != nil {
+			return d.isDir() && d.dir.lower == l.Dir && d.dir.children[l.Name] == nil
+		}
+		up, err := f.lower.Links(l.Dir)
+		if err != nil || len(up) == 0 {
+			return false
+		}
+		l = up[0]
+	}
+}
