@@ -19,6 +19,8 @@ import (
 
 	"unio/cow"
 	"unio/unionfs"
+	"unio/unionfs/dirlower"
+	"unio/unionfs/merge"
 	"unio/unionfs/merge/mergetest"
 )
 
@@ -41,7 +43,7 @@ func TestMain(m *testing.M) {
 // prints its request counters.
 func serve() error {
 	unix.Umask(0)
-	lower, err := mergetest.FromDir(os.Getenv("UNIO_TEST_LOWER"))
+	lower, err := testLower(os.Getenv("UNIO_TEST_LOWER"))
 	if err != nil {
 		return err
 	}
@@ -75,6 +77,19 @@ func serve() error {
 	fmt.Println("ready")
 	return s.Wait()
 }
+
+// testLower makes a lower of a folder: a copy in memory, numbered as a view is,
+// or, if the environment asks for it, the folder itself.
+func testLower(path string) (merge.Lower, error) {
+	if os.Getenv(foldersEnv) == "" {
+		return mergetest.FromDir(path)
+	}
+	return dirlower.Open(dirlower.Options{Dirs: strings.Split(path, ":"), Root: os.Geteuid() == 0})
+}
+
+// foldersEnv makes the server read the lower folder in place. Every test here
+// can be run so.
+const foldersEnv = "UNIO_TEST_FOLDERS"
 
 func report(s *unionfs.Server) {
 	in := bufio.NewScanner(os.Stdin)
