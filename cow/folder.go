@@ -60,7 +60,26 @@ func (f *FS) find(d *folder, name string) (*node, merge.Ino, error) {
 	if ino == 0 || err != nil {
 		return nil, 0, err
 	}
-	return f.table.get(ino), ino, nil // a hubbed file has no upper name, yet a node
+	n := f.table.get(ino) // a hubbed file has no upper name, yet a node
+	if n != nil && f.strange(n) {
+		f.log.Error("a lower file has the number of another that was copied up: the lower has been changed", "name", name, "ino", uint64(ino))
+		return nil, 0, unix.ESTALE
+	}
+	return n, ino, nil
+}
+
+// strange reports whether n, which a lower name led to, is a file of the upper
+// that cannot have a lower name any more. It is another file then, made since
+// with the same inode number, which only an outsider can do to the lower.
+func (f *FS) strange(n *node) bool {
+	if !f.sparse() || n.isDir() {
+		return false
+	}
+	n.mu.RLock()
+	taken := n.inUpper && !n.hubbed && !n.gone
+	n.mu.RUnlock()
+	var a merge.Attr
+	return taken && f.lower.Attr(n.ino, &a) == nil && a.Nlink < 2
 }
 
 // put makes name stand for n (nil: a whiteout), where hasLower tells whether

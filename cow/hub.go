@@ -2,6 +2,7 @@ package cow
 
 import (
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -26,40 +27,64 @@ func (f *FS) loadHub() error {
 		return err
 	}
 	for _, name := range names {
-		e, err := f.examine(fd, name)
-		if err != nil {
+		if err := f.loadHubbed(fd, name); err != nil {
 			return err
 		}
-		links, err := f.readNlink(fd, name)
-		if err != nil {
-			return err
-		}
-		if links == 0 || e.origin == 0 || hubEntry(e.origin) != name {
-			if err := fsat.RemoveAll(fd, name); err != nil {
-				return err
-			}
-			continue
-		}
-		n, _ := f.adopt(&e, 0, fd)
-		n.hubbed, n.nlink = true, links
-		n.places = []place{{f.hub, name}}
 	}
 	return nil
 }
 
-func (f *FS) readNlink(dirfd int, name string) (uint32, error) {
-	text, err := fsat.XattrValue(dirfd, name, f.names.Nlink)
-	if err == unix.ENODATA {
-		return 0, nil
-	}
+func (f *FS) loadHubbed(fd int, name string) error {
+	e, err := f.examine(fd, name)
 	if err != nil {
+		return err
+	}
+	links, err := f.readNlink(fd, &e)
+	if err != nil {
+		return err
+	}
+	if links == 0 {
+		return fsat.RemoveAll(fd, name)
+	}
+	if e.origin.ino == 0 || hubEntry(e.origin.ino) != name {
+		e.origin = f.checkOrigin(name, e.st.Mode) // the name says so, too
+	}
+	if e.origin.ino == 0 || hubEntry(e.origin.ino) != name {
+		return f.setAside(fd, name)
+	}
+	n, _ := f.adopt(f.hub, &e, 0, fd)
+	n.hubbed, n.nlink = true, links
+	n.places = []place{{f.hub, name}}
+	return nil
+}
+
+// setAside keeps a file of the hub that nobody can find any more, but out of
+// the way of those to come.
+func (f *FS) setAside(fd int, name string) error {
+	f.log.Warn("the link hub has a file that is not in the lower", "name", name)
+	const prefix = "lost."
+	if strings.HasPrefix(name, prefix) {
+		return nil
+	}
+	return fsat.Rename(fd, name, fd, prefix+name, 0)
+}
+
+// readNlink returns how many names the union shows of a file in the hub. Where
+// that is damaged, it is as many as the lower has: rather too many than none.
+func (f *FS) readNlink(dirfd int, e *found) (uint32, error) {
+	text, err := fsat.XattrValue(dirfd, e.name, f.names.Nlink)
+	if err != nil && err != unix.ENODATA {
 		return 0, err
 	}
-	links, err := strconv.ParseUint(string(text), 10, 32)
-	if err != nil {
-		return 0, nil
+	if links, err := strconv.ParseUint(string(text), 10, 32); err == nil {
+		return uint32(links), nil
 	}
-	return uint32(links), nil
+	f.log.Warn("bad count of names in the link hub", "name", e.name, "value", string(text))
+	a := merge.Attr{Nlink: 1}
+	if e.origin.known {
+		err = f.lower.Attr(e.origin.ino, &a)
+	}
+	return max(a.Nlink, 2), err
 }
 
 // writeNlink records the count of names of the file at s.

@@ -43,6 +43,9 @@ func (f *FS) link(n, d *node, name string) error {
 	if n.gone && !n.fresh {
 		return unix.ENOENT
 	}
+	if err := f.rememberPathOf(n); err != nil {
+		return err
+	}
 	if err := f.countNames(n, +1); err != nil {
 		return err
 	}

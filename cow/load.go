@@ -3,8 +3,6 @@ package cow
 import (
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -47,8 +45,8 @@ func (f *FS) lowerSubdirs(lower merge.Ino) int64 {
 type found struct {
 	name   string
 	st     unix.Stat_t
-	attrs  []string  // names of its extended attributes
-	origin merge.Ino // from its attribute, 0 without
+	attrs  []string // names of its extended attributes
+	origin origin
 }
 
 func (e *found) has(attr string) bool { return slices.Contains(e.attrs, attr) }
@@ -80,6 +78,10 @@ func (f *FS) loadEntry(dir *node, dirfd int, name, path string) error {
 		return fmt.Errorf("read %s%s in the upper folder: %w", path, name, err)
 	}
 	below, err := f.lowerName(dir.dir, name)
+	if err == unix.EINVAL {
+		f.log.Warn("the lower refuses a name that the upper folder has", "name", path+name)
+		err = nil
+	}
 	if err != nil {
 		return fmt.Errorf("look up %s%s below: %w", path, name, err)
 	}
@@ -89,7 +91,7 @@ func (f *FS) loadEntry(dir *node, dirfd int, name, path string) error {
 		dir.dir.subdirs -= hides
 		return nil
 	}
-	n, fresh := f.adopt(&e, below, dirfd)
+	n, fresh := f.adopt(dir, &e, below, dirfd)
 	n.places = append(n.places, place{dir, name})
 	dir.dir.put(name, n, below != 0)
 	if !n.isDir() {
@@ -146,25 +148,6 @@ func (f *FS) retype(e *found, dirfd int) error {
 	return nil
 }
 
-// readOrigin returns the lower node of the same type that the attribute names,
-// 0 if it names none: an attribute can be anything.
-func (f *FS) readOrigin(dirfd int, name string, mode uint32) (merge.Ino, error) {
-	text, err := fsat.XattrValue(dirfd, name, f.names.Origin)
-	if err != nil {
-		return 0, err
-	}
-	number, err := strconv.ParseUint(string(text), 10, 62)
-	if err != nil {
-		return 0, nil
-	}
-	var a merge.Attr
-	if f.lower.Attr(merge.Ino(number), &a) != nil || a.Mode&unix.S_IFMT != mode&unix.S_IFMT {
-		f.log.Warn("origin of an upper file is not in the lower", "name", name, "origin", string(text))
-		return 0, nil
-	}
-	return merge.Ino(number), nil
-}
-
 func (f *FS) isWhiteout(e *found) bool {
 	if whiteout.IsDevice(e.st.Mode, e.st.Rdev) {
 		return true
@@ -172,36 +155,30 @@ func (f *FS) isWhiteout(e *found) bool {
 	return e.st.Mode&unix.S_IFMT == unix.S_IFREG && e.st.Size == 0 && e.has(f.names.Whiteout)
 }
 
-// isOpaque reads the opaque attribute of a folder.
-func (f *FS) isOpaque(s spot) (bool, error) {
-	value, err := fsat.XattrValue(s.fd, s.name, f.names.Opaque)
-	if err == unix.ENODATA || err == unix.ENOTSUP {
-		return false, nil
-	}
-	return string(value) == whiteout.OpaqueValue, err
-}
-
-// adopt makes or finds the node of an upper entry. below is what the lower has
-// under its name. fresh: nothing has been loaded below it yet.
-func (f *FS) adopt(e *found, below merge.Ino, dirfd int) (n *node, fresh bool) {
+// adopt makes or finds the node of an upper entry of dir. below is what the
+// lower has under its name. fresh: nothing has been loaded below it yet.
+func (f *FS) adopt(dir *node, e *found, below merge.Ino, dirfd int) (n *node, fresh bool) {
 	typ := e.st.Mode & unix.S_IFMT
 	own := upperBit | merge.Ino(e.st.Ino)
 	if typ == unix.S_IFDIR {
-		return f.adoptFolder(e, below, dirfd), true
+		return f.adoptFolder(dir, e, below, dirfd), true
 	}
 	if n := f.table.get(own); n != nil && e.st.Nlink > 1 {
 		return n, false
 	}
-	if n := f.table.get(e.origin); n != nil && e.origin != 0 && n.typ == typ {
+	if n := f.table.get(e.origin.ino); n != nil && e.origin.ino != 0 && n.typ == typ {
 		if n.hubbed || e.st.Nlink > 1 {
 			return n, false
 		}
 	}
-	n = &node{ino: own, lower: e.origin, typ: typ, inUpper: true}
-	if e.origin != 0 {
-		n.ino = e.origin
+	n = &node{ino: own, lower: e.origin.ino, typ: typ, inUpper: true}
+	if e.origin.ino != 0 {
+		n.ino = e.origin.ino
 	}
-	f.adoptData(n, e, below, dirfd)
+	if typ == unix.S_IFREG && (e.has(f.names.Metacopy) || e.has(f.names.Partial)) {
+		n.lower = f.lowerFile(dir, e, below, dirfd)
+	}
+	f.adoptData(n, e, dirfd)
 	if f.table.add(n) != n { // two files claim one origin: the second gets a number of its own
 		n.ino = own
 		f.table.add(n)
@@ -209,19 +186,18 @@ func (f *FS) adopt(e *found, below merge.Ino, dirfd int) (n *node, fresh bool) {
 	return n, true
 }
 
-func (f *FS) adoptFolder(e *found, below merge.Ino, dirfd int) *node {
-	s := spot{fd: dirfd, name: e.name}
-	shows := e.origin
-	if shows == 0 && e.has(f.names.Redirect) {
-		shows = f.redirected(s)
-	} else if shows == 0 && f.isSubdir(below) == 1 {
-		shows = below
-	}
+func (f *FS) adoptFolder(dir *node, e *found, below merge.Ino, dirfd int) *node {
+	shows := f.lowerFolder(dir, e, below, dirfd)
 	ino := shows
-	if e.has(f.names.Opaque) {
-		if opaque, err := f.isOpaque(s); err != nil || opaque {
-			ino, shows = e.origin, 0
-		}
+	if opaque, err := f.isOpaque(spot{fd: dirfd, name: e.name}); err != nil || opaque {
+		ino, shows = 0, 0
+	}
+	if ino == 0 {
+		ino = e.origin.ino
+	}
+	if have := f.table.get(ino); have != nil && shows != 0 {
+		f.log.Warn("two folders of the upper folder show the same lower one: the second shows none", "name", e.name)
+		shows = 0
 	}
 	if ino == 0 {
 		ino = upperBit | merge.Ino(e.st.Ino)
@@ -234,24 +210,4 @@ func (f *FS) adoptFolder(e *found, below merge.Ino, dirfd int) *node {
 		f.table.add(n)
 	}
 	return n
-}
-
-// redirected follows overlayfs's redirect of a folder to the lower folder it
-// names, 0 if there is none. Only absolute ones are followed here: ours carry
-// an origin as well.
-func (f *FS) redirected(s spot) merge.Ino {
-	value, err := fsat.XattrValue(s.fd, s.name, f.names.Redirect)
-	if err != nil || len(value) == 0 || value[0] != '/' {
-		return 0
-	}
-	ino := merge.RootIno
-	for name := range strings.SplitSeq(strings.Trim(string(value), "/"), "/") {
-		if ino, err = f.lower.Lookup(ino, name); err != nil {
-			return 0
-		}
-	}
-	if f.isSubdir(ino) == 0 {
-		return 0
-	}
-	return ino
 }

@@ -101,6 +101,11 @@ func (f *FS) endPartial(n *node, fd int) error {
 	if err := fsat.RemoveXattr(fd, "", f.names.Partial); err != nil && err != unix.ENODATA {
 		return err
 	}
+	if n.data.lost { // perhaps of a metacopy file
+		if err := fsat.RemoveXattr(fd, "", f.names.Metacopy); err != nil && err != unix.ENODATA {
+			return err
+		}
+	}
 	n.settled.unsettle()
 	n.data.limit.Store(0)
 	n.data.set(dataWhole)

@@ -27,18 +27,20 @@ func (d *fileData) begin(form form, size int64) {
 }
 
 // adoptData settles where the data is of n, which stands for entry e of the
-// upper. below is what the lower has under its name.
-func (f *FS) adoptData(n *node, e *found, below merge.Ino, dirfd int) {
+// upper.
+func (f *FS) adoptData(n *node, e *found, dirfd int) {
 	meta, partial := e.has(f.names.Metacopy), e.has(f.names.Partial)
-	if meta && n.lower == 0 {
-		n.lower = below // an upper of the kernel's own: found by name
-	}
 	switch {
 	case n.typ != unix.S_IFREG:
 	case partial && e.st.Mode&unix.S_IFMT == unix.S_IFREG:
 		f.adoptPartial(n, e, dirfd)
-	case !meta || n.lower == 0:
+	case !meta || e.st.Size == 0:
 		n.data.set(dataWhole)
+	case n.lower == 0:
+		f.log.Error("the data of a file that was copied up without it is in no lower", "name", e.name)
+		n.data.lost = true
+		n.data.limit.Store(e.st.Size)
+		n.data.set(dataPartial)
 	}
 }
 

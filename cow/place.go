@@ -61,6 +61,9 @@ func (f *FS) placeHub(n *node, temp string, links uint32) error {
 	if err := f.writeNlink(spot{fd: f.tmp, name: temp}, links); err != nil {
 		return err
 	}
+	if err := f.rememberPath(n, spot{fd: f.tmp, name: temp}); err != nil {
+		return err
+	}
 	name := hubEntry(n.lower)
 	if err := fsat.Rename(f.tmp, temp, f.hub.held.fd, name, unix.RENAME_NOREPLACE); err != nil {
 		return err

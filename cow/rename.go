@@ -335,7 +335,7 @@ func (f *FS) ready(n, d *node, name string, below bool) error {
 		return f.materialize(n, d, name)
 	}
 	if !n.isDir() {
-		return nil
+		return f.rememberPathOf(n)
 	}
 	s, err := f.spotLocked(n)
 	if err != nil {
