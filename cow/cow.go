@@ -10,7 +10,8 @@
 // which something was copied up from. WORK/tmp holds what is being built and
 // becomes visible by one rename; WORK/hub holds the files copied up from lower
 // nodes with several names, under their node number, so that every name finds
-// the same file.
+// the same file. WORK/orphan holds what has lost its name while the kernel
+// still refers to it.
 //
 // # In memory
 //
@@ -61,8 +62,14 @@ type Options struct {
 	// Volatile leaves out every wait for the disk. The upper is marked until a
 	// clean Close; Open refuses a marked one with ErrVolatile.
 	Volatile bool
-	Resume   bool         // take over from a server that died while the mount lives on
-	Log      *slog.Logger // nil: nothing is logged
+	// Resume takes the upper over from a server that died while its mount lives
+	// on: the numbers that it gave to the kernel stay valid, those of unlinked
+	// files included.
+	Resume bool
+	// WorkFD is Work, opened and locked by that server (see [FS.Lock]), when it
+	// is not 0. It belongs to the FS from then on.
+	WorkFD int
+	Log    *slog.Logger // nil: nothing is logged
 
 	// Plain keeps the upper readable by overlayfs, fuse-overlayfs and
 	// container engines at every moment: it stands for all that follow.
@@ -115,10 +122,13 @@ type FS struct {
 	// same for every filesystem (s_vfs_rename_mutex), so nobody waits for it.
 	moving sync.Mutex
 
-	top  *node // the root of the union
-	tmp  int   // WORK/tmp
-	hub  *node // WORK/hub as a folder of the upper
-	lock int   // keeps others off the upper
+	top *node // the root of the union
+	tmp int   // WORK/tmp
+	hub *node // WORK/hub as a folder of the upper
+	// orphan is WORK/orphan likewise.
+	orphan  *node
+	resumed bool // Options.Resume
+	lock    int  // keeps others off the upper
 
 	ordered  bool // the upper's filesystem keeps the order of changes (sync.go)
 	volatile bool
@@ -156,7 +166,8 @@ func Open(o Options) (*FS, error) {
 		lower: o.Lower, names: whiteout.XattrsFor(o.Root && !o.UserXattr), root: o.Root, log: o.Log, volatile: o.Volatile,
 		allNames: o.AllNames, noMetacopy: o.NoMetacopy, noRedirect: o.NoRedirect,
 		lenient: !o.Root || o.UserXattr, hostOwners: o.HostOwners,
-		tmp: -1, lock: -1, uid: os.Geteuid(), gid: os.Getegid(),
+		resumed: o.Resume,
+		tmp:     -1, lock: -1, uid: os.Geteuid(), gid: os.Getegid(),
 		partial: !o.NoPartial,
 	}
 	f.table.init()
@@ -215,13 +226,9 @@ func (f *FS) adoptRoot() error {
 // openWork opens WORK and its two folders, and empties WORK/tmp.
 func (f *FS) openWork(o *Options) error {
 	path := o.Work
-	work, err := fsat.OpenRoot(path)
+	work, err := f.lockWork(o)
 	if err != nil {
-		return fmt.Errorf("open work folder %s: %w", path, err)
-	}
-	f.lock = work
-	if err := unix.Flock(work, unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return fmt.Errorf("lock %s: %w", path, ErrInUse)
+		return err
 	}
 	if err := f.sameDevice(work); err != nil {
 		return err
@@ -243,7 +250,35 @@ func (f *FS) openWork(o *Options) error {
 	f.hub = f.newFolder(0, 0)
 	f.hub.held = newHandle(hub)
 	f.hub.inUpper = true
-	return nil
+	return f.openOrphans(work, path)
+}
+
+// lockWork opens WORK and keeps others off it.
+func (f *FS) lockWork(o *Options) (int, error) {
+	if o.WorkFD > 0 {
+		f.lock = o.WorkFD
+		unix.CloseOnExec(f.lock)
+		return f.lock, nil
+	}
+	work, err := fsat.OpenRoot(o.Work)
+	if err != nil {
+		return -1, fmt.Errorf("open work folder %s: %w", o.Work, err)
+	}
+	f.lock = work
+	if err := unix.Flock(work, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return -1, fmt.Errorf("lock %s: %w", o.Work, ErrInUse)
+	}
+	return work, nil
+}
+
+// Lock returns a copy of the descriptor that keeps others off the upper. It
+// does so as long as any copy is open, in whatever process.
+func (f *FS) Lock() (*os.File, error) {
+	fd, err := unix.FcntlInt(uintptr(f.lock), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("dup", err)
+	}
+	return os.NewFile(uintptr(fd), "work"), nil
 }
 
 // sameDevice refuses a work folder from which nothing can be renamed into the
@@ -283,7 +318,8 @@ func handleLimit() int {
 func (f *FS) Close() error {
 	err := f.unmark()
 	f.table.each(func(n *node) { f.dropHandles(n) })
-	for _, n := range []*node{f.top, f.hub} {
+	f.clearOrphans()
+	for _, n := range []*node{f.top, f.hub, f.orphan} {
 		if n != nil {
 			f.dropHandles(n)
 		}

@@ -233,7 +233,7 @@ func (f *FS) enter(d *node, name string, st *Stat, fd int) *node {
 		n = f.newFolder(ino, 0)
 		st.Nlink = 2
 	}
-	n.inUpper = true
+	n.inUpper, n.counted = true, true
 	n.data.set(dataWhole)
 	n.places = []place{{d, name}}
 	f.table.add(n)

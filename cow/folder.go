@@ -1,7 +1,6 @@
 package cow
 
 import (
-	"sort"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -15,9 +14,9 @@ type folder struct {
 	mu       sync.RWMutex // guards the rest, and the names in the upper folder
 	lower    merge.Ino    // the lower folder that shows through; 0: none, or opaque
 	children map[string]*child
-	order    []*child // children no lower name stands behind, by cookie
-	dead     int      // of those, how many are gone
-	serial   uint64   // cookies given out
+	order    []*child // children no lower name stands behind: by cookie, then those that came last
+	sorted   int      // how many of them are in order
+	dead     int      // how many of them are gone
 	subdirs  int64    // folders among the visible entries
 	removed  bool     // by rmdir: nothing can be made here any more
 }
@@ -28,13 +27,6 @@ type child struct {
 	node   *node  // nil: a whiteout
 	cookie uint64 // place in the listing, if no lower name gives it one
 }
-
-// Cookies of a listing: 1 and 2 are "." and "..", then the lower's own, then
-// those of names that only the upper has, in the order of their coming.
-const (
-	cookieDots  = 2
-	cookieUpper = 1 << 48
-)
 
 // lowerName finds name in the lower folder that shows through, whited out or
 // not; 0 if there is none. Preconditions: d.mu is held.
@@ -88,40 +80,10 @@ func (d *folder) put(name string, n *node, hasLower bool) {
 	d.drop(name)
 	c := &child{name: name, node: n}
 	if !hasLower {
-		d.serial++
-		c.cookie = cookieUpper + d.serial
+		c.cookie = cookieOf(name)
 		d.order = append(d.order, c)
 	}
 	d.children[name] = c
-}
-
-// drop forgets what the upper has under name. Preconditions: as for put.
-func (d *folder) drop(name string) {
-	c := d.children[name]
-	if c == nil {
-		return
-	}
-	delete(d.children, name)
-	if c.cookie == 0 {
-		return
-	}
-	c.node = nil
-	d.dead++
-	if d.dead > 32 && d.dead > len(d.order)/2 {
-		d.compact()
-	}
-}
-
-// compact forgets the dead in the listing; the cookies of the others stay.
-func (d *folder) compact() {
-	kept := d.order[:0]
-	for _, c := range d.order {
-		if d.children[c.name] == c {
-			kept = append(kept, c)
-		}
-	}
-	clear(d.order[len(kept):])
-	d.order, d.dead = kept, 0
 }
 
 // Dirent is one entry of a listing.
@@ -146,7 +108,7 @@ func (f *FS) ReadDir(ino merge.Ino, after uint64, yield func(Dirent) bool) error
 	if !n.isDir() {
 		return unix.ENOTDIR
 	}
-	n.dir.mu.RLock()
+	n.dir.lockListed()
 	defer n.dir.mu.RUnlock()
 	more := true
 	if n.dir.lower != 0 && after < cookieUpper {
@@ -174,7 +136,7 @@ func (f *FS) parent(ino merge.Ino) merge.Ino {
 	if n := f.table.get(ino); n != nil && (n.inUpperNow() || n.dir == nil) {
 		n.mu.RLock()
 		defer n.mu.RUnlock()
-		if len(n.places) > 0 {
+		if len(n.places) > 0 && !n.gone {
 			return n.places[0].dir.ino
 		}
 		return ino
@@ -201,18 +163,6 @@ func (f *FS) listLower(d *folder, ino merge.Ino, after uint64, yield func(Dirent
 		}
 		return yield(out)
 	})
-}
-
-func (d *folder) listUpper(after uint64, yield func(Dirent) bool) {
-	first := sort.Search(len(d.order), func(i int) bool { return d.order[i].cookie > after })
-	for _, c := range d.order[first:] {
-		if c.node == nil || d.children[c.name] != c {
-			continue
-		}
-		if !yield(Dirent{Name: c.name, Ino: c.node.ino, Type: c.node.typ, Cookie: c.cookie}) {
-			return
-		}
-	}
 }
 
 // empty reports whether the union shows nothing in n, and which whiteouts its

@@ -43,7 +43,7 @@ func (f *FS) loadHubbed(fd int, name string) error {
 	if err != nil {
 		return err
 	}
-	if links == 0 {
+	if links == 0 && !f.resumed {
 		return fsat.RemoveAll(fd, name)
 	}
 	if e.origin.ino == 0 || hubEntry(e.origin.ino) != name {
@@ -53,7 +53,7 @@ func (f *FS) loadHubbed(fd int, name string) error {
 		return f.setAside(fd, name)
 	}
 	n, _ := f.adopt(f.hub, &e, 0, fd)
-	n.hubbed, n.nlink = true, links
+	n.hubbed, n.nlink, n.gone = true, links, links == 0
 	n.places = []place{{f.hub, name}}
 	return nil
 }

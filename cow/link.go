@@ -55,7 +55,7 @@ func (f *FS) link(n, d *node, name string) error {
 	}
 	failpoint.Hit("link.placed")
 	if n.fresh {
-		f.born(n)
+		n.gone, n.fresh, n.places = false, false, nil
 	}
 	n.places = append(n.places, place{d, name})
 	d.dir.put(name, n, at.below)
@@ -70,6 +70,9 @@ func (f *FS) linkAt(n, d *node, at slot) error {
 		return err
 	}
 	defer dst.release()
+	if n.fresh {
+		return f.moveIn(n, dst.fd, at)
+	}
 	if !at.white {
 		return f.linkTo(n, dst.fd, at.name)
 	}
@@ -87,9 +90,6 @@ func (f *FS) linkAt(n, d *node, at slot) error {
 
 // linkTo links n to a name in the upper. Preconditions: n.mu is held.
 func (f *FS) linkTo(n *node, dirfd int, name string) error {
-	if n.fresh {
-		return fsat.LinkOpen(n.held.fd, dirfd, name)
-	}
 	from := n.places[0]
 	src, err := f.handleOf(from.dir)
 	if err != nil {
@@ -97,4 +97,14 @@ func (f *FS) linkTo(n *node, dirfd int, name string) error {
 	}
 	defer src.release()
 	return fsat.Link(src.fd, from.name, dirfd, name)
+}
+
+// moveIn gives an orphan, which has no name yet, its first one. Preconditions:
+// as for linkAt.
+func (f *FS) moveIn(n *node, dirfd int, at slot) error {
+	var flags uint = unix.RENAME_NOREPLACE
+	if at.white {
+		flags = 0
+	}
+	return fsat.Rename(f.orphan.held.fd, n.places[0].name, dirfd, at.name, flags)
 }

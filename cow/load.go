@@ -30,6 +30,12 @@ func (f *FS) load() error {
 	if err := f.recountHub(); err != nil {
 		return fmt.Errorf("count the names in the link hub: %w", err)
 	}
+	if !f.resumed {
+		return nil
+	}
+	if err := f.loadOrphans(); err != nil {
+		return fmt.Errorf("read the orphans' folder: %w", err)
+	}
 	return nil
 }
 

@@ -61,7 +61,7 @@ func (f *FS) Remember(ino merge.Ino) {
 
 // Forget takes count references back. A node without a name goes with the last.
 func (f *FS) Forget(ino merge.Ino, count uint64) {
-	if ino == merge.RootIno || f.forget(ino, count) > 0 {
+	if ino == merge.RootIno || f.forget(ino, count) > 0 && !f.resumed {
 		return
 	}
 	n := f.table.get(ino)
@@ -70,7 +70,7 @@ func (f *FS) Forget(ino merge.Ino, count uint64) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.gone && f.references(n) <= 0 {
+	if n.gone && (f.uncounted(n) || f.references(n) <= 0) {
 		f.reap(n)
 	}
 }

@@ -22,6 +22,7 @@ type node struct {
 	dir   *folder   // folders only
 
 	lookups atomic.Int64           // the kernel's references, as far as they are counted here
+	counted bool                   // lookups has them all: this server made the node
 	pinned  bool                   // the lower counts a reference of ours to lower
 	data    fileData               // regular files: where the bytes are
 	cached  atomic.Pointer[handle] // an open descriptor, while the cache keeps it
@@ -37,7 +38,7 @@ type node struct {
 	lost    uint32  // lower names that went before a copy-up (Options.AllNames)
 	gone    bool    // no name is left
 	fresh   bool    // it never had one, and may get one (O_TMPFILE)
-	held    *handle // keeps a node without a name reachable; set for roots
+	held    *handle // of roots: the union's, and the folders of WORK
 }
 
 // place is where a node is found in the upper.
@@ -136,7 +137,12 @@ func (t *table) size() (n uint64) {
 
 // node returns the table's node for ino, entering an untouched lower node
 // first. ErrStale: nothing has that number.
-func (f *FS) node(ino merge.Ino) (*node, error) {
+// Preconditions: no folder is locked.
+func (f *FS) node(ino merge.Ino) (*node, error) { return f.enterLower(ino, false) }
+
+// enterLower is node. named says that the number was found under a name of the
+// union, so the node is not one of those that have none left.
+func (f *FS) enterLower(ino merge.Ino, named bool) (*node, error) {
 	if n := f.table.get(ino); n != nil {
 		return n, nil
 	}
@@ -148,6 +154,9 @@ func (f *FS) node(ino merge.Ino) (*node, error) {
 	if a.IsDir() {
 		n = f.newFolder(ino, ino)
 		n.dir.subdirs = subdirsOf(&a)
+	}
+	if !named {
+		f.recall(n)
 	}
 	return f.table.add(n), nil
 }

@@ -80,18 +80,13 @@ func (f *FS) placeOrphan(n *node, temp string) error {
 	return f.placeOrphanLocked(n, temp)
 }
 
-// placeOrphanLocked keeps the copy of a node without a name by its descriptor
-// alone. Preconditions: n.mu is held for writing.
+// placeOrphanLocked moves the copy of a node without a name to the orphans.
+// Preconditions: n.mu is held for writing.
 func (f *FS) placeOrphanLocked(n *node, temp string) error {
-	fd, err := fsat.Open(f.tmp, temp, openFlags(n.typ), 0)
-	if err != nil {
+	if err := fsat.Rename(f.tmp, temp, f.orphan.held.fd, orphanEntry(n.ino), 0); err != nil {
 		return err
 	}
-	if err := fsat.RemoveAll(f.tmp, temp); err != nil {
-		fsat.Close(fd)
-		return err
-	}
-	n.held = newHandle(fd)
+	f.adoptedByOrphans(n)
 	n.inUpper = true
 	return nil
 }

@@ -22,8 +22,8 @@ func (f *FS) recountHub() error {
 		if err := f.countNames(n, int(names)-int(n.nlink)); err != nil {
 			return err
 		}
-		if names == 0 {
-			n.gone = true
+		n.gone = names == 0
+		if n.gone && !f.resumed {
 			f.table.remove(n)
 			f.clearHub(n)
 			f.dropHandles(n)

@@ -38,7 +38,7 @@ func (f *FS) Unlink(dir merge.Ino, name string) error {
 // takes no copy for that: the count is kept until the mount ends.
 func (f *FS) countable(d *node, name string) error {
 	if f.allNames {
-		return nil
+		return f.recallName(d, name)
 	}
 	d.dir.mu.RLock()
 	n, ino, err := f.find(d.dir, name)
@@ -67,7 +67,7 @@ func (f *FS) victim(d *folder, name string) (*node, error) {
 	case ino == 0:
 		return nil, unix.ENOENT
 	}
-	return f.node(ino)
+	return f.enterLower(ino, true)
 }
 
 // unlink removes one name of n. Preconditions: d.dir.mu and n.mu are held for
@@ -78,16 +78,15 @@ func (f *FS) unlink(d *node, name string, n *node) error {
 		return err
 	}
 	last := f.isLast(n)
-	if last {
-		if err := f.hold(n); err != nil {
-			return err
-		}
-	}
-	if err := f.unlinkAt(d, name, below != 0); err != nil {
+	keep := last && f.keeps(n)
+	if err := f.unlinkAt(d, name, n, how{below: below != 0, keep: keep}); err != nil {
 		return err
 	}
 	failpoint.Hit("unlink.removed")
 	f.forgetPlace(d, name, n, below != 0)
+	if keep {
+		f.adoptedByOrphans(n)
+	}
 	err = f.lose(n, last)
 	failpoint.Hit("unlink.counted")
 	return err
@@ -101,7 +100,7 @@ func (f *FS) lose(n *node, last bool) error {
 		n.lost++
 	}
 	err := f.countNames(n, -1)
-	if last && f.references(n) <= 0 {
+	if last && !f.wanted(n) {
 		f.reap(n)
 	}
 	return err
@@ -114,11 +113,11 @@ func (f *FS) reap(n *node) {
 	if n.hubbed {
 		f.clearHub(n)
 	}
-	uncache(n)
-	if n.held != nil {
-		n.held.release()
-		n.held = nil
+	if f.isOrphan(n) {
+		f.dropEntry(n.places[0].name)
+		n.places = nil
 	}
+	uncache(n)
 }
 
 // isLast reports whether n has one name left in the union. Preconditions: n.mu
@@ -142,32 +141,15 @@ func (f *FS) lowerNames(n *node) uint32 {
 	return a.Nlink
 }
 
-// hold keeps a node of the upper reachable that is about to lose its last
-// name: as long as its descriptor is open, its inode and number are not given
-// to another file. Preconditions: n.mu is held for writing.
-func (f *FS) hold(n *node) error {
-	if !n.inUpper || n.held != nil || n.hubbed {
-		return nil
-	}
-	if h := n.cached.Load(); h != nil && h.acquire() {
-		n.held = h
-		return nil
-	}
-	s, err := f.spotLocked(n)
-	if err != nil {
-		return err
-	}
-	defer s.h.release()
-	fd, err := fsat.Open(s.fd, s.name, openFlags(n.typ), 0)
-	if err != nil {
-		return err
-	}
-	n.held = newHandle(fd)
-	return nil
+// how says how a name goes.
+type how struct {
+	below bool // the lower has something under it, which must be hidden
+	keep  bool // what it stands for is kept in WORK/orphan
 }
 
-// unlinkAt removes name from the upper and hides what the lower has there.
-func (f *FS) unlinkAt(d *node, name string, below bool) error {
+// unlinkAt removes name, which stands for n, from the upper and hides what the
+// lower has there.
+func (f *FS) unlinkAt(d *node, name string, n *node, how how) error {
 	h, err := f.handleOf(d)
 	if err != nil {
 		return err
@@ -175,7 +157,9 @@ func (f *FS) unlinkAt(d *node, name string, below bool) error {
 	defer h.release()
 	inUpper := d.dir.children[name] != nil
 	switch {
-	case inUpper && below:
+	case inUpper && how.keep:
+		return f.orphanize(n, h.fd, name, how.below)
+	case inUpper && how.below:
 		return f.cover(h.fd, name)
 	case inUpper:
 		return fsat.Unlink(h.fd, name)
@@ -239,15 +223,15 @@ func (f *FS) rmdir(d *node, name string, n *node) error {
 	if err != nil {
 		return err
 	}
-	if err := f.hold(n); err != nil {
-		return err
-	}
 	h, err := f.handleOf(d)
 	if err != nil {
 		return err
 	}
 	defer h.release()
+	keep := f.keeps(n)
 	switch {
+	case keep:
+		err = f.orphanize(n, h.fd, name, below != 0)
 	case n.inUpper && below != 0:
 		err = f.coverDir(h.fd, name)
 	case n.inUpper:
@@ -260,6 +244,9 @@ func (f *FS) rmdir(d *node, name string, n *node) error {
 	}
 	failpoint.Hit("rmdir.removed")
 	f.forgetPlace(d, name, n, below != 0)
+	if keep {
+		f.adoptedByOrphans(n)
+	}
 	d.dir.subdirs--
 	f.bury(n)
 	return nil
@@ -270,7 +257,7 @@ func (f *FS) rmdir(d *node, name string, n *node) error {
 func (f *FS) bury(n *node) {
 	n.dir.removed, n.dir.lower = true, 0
 	n.gone = true
-	if f.references(n) <= 0 {
+	if !f.wanted(n) {
 		f.reap(n)
 	}
 }

@@ -254,20 +254,18 @@ func (f *FS) resolveBelow(m *move) error {
 // replace carries the move out. Preconditions: everything is locked, dst is
 // vacated if it is a folder.
 func (f *FS) replace(m *move) error {
-	last := false
-	if m.dst != nil {
-		last = f.isLast(m.dst) || m.dst.isDir()
-	}
-	if last {
-		if err := f.hold(m.dst); err != nil {
-			return err
-		}
-	}
+	last := m.dst != nil && (m.dst.isDir() || f.isLast(m.dst))
 	old, now, release, err := f.moveHandles(m)
 	if err != nil {
 		return err
 	}
 	defer release()
+	keep := last && f.keeps(m.dst)
+	if keep {
+		if err := f.foster(m.dst, now, m.newName); err != nil {
+			return err
+		}
+	}
 	if err := f.ready(m.src, m.od, m.oldName, m.newBelow); err != nil {
 		return err
 	}
@@ -280,6 +278,12 @@ func (f *FS) replace(m *move) error {
 		f.forgetPlace(m.nd, m.newName, m.dst, false)
 	}
 	m.settle()
+	if keep {
+		f.adoptedByOrphans(m.dst)
+		if m.dst.isDir() {
+			uncache(m.dst) // its second self is another one
+		}
+	}
 	if m.dst == nil {
 		return nil
 	}

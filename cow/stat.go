@@ -56,7 +56,14 @@ func (st *Stat) fromUpper(u *unix.Stat_t) {
 
 // Getattr fills in the attributes of a node.
 func (f *FS) Getattr(ino merge.Ino, st *Stat) error {
-	if n := f.table.get(ino); n != nil {
+	n := f.table.get(ino)
+	if n == nil && f.isHidden(ino) {
+		var err error
+		if n, err = f.node(ino); err != nil {
+			return err
+		}
+	}
+	if n != nil {
 		return f.statNode(n, st)
 	}
 	return f.statLower(ino, st)

@@ -8,8 +8,8 @@ import (
 )
 
 // Tmpfile makes a regular file without a name (O_TMPFILE), as if in folder
-// dir, and fills in its attributes. [FS.Link] may give it a name; otherwise it
-// ends with the kernel's last reference.
+// dir, and fills in its attributes. [FS.Link] may give it a name; until then it
+// is one of the orphans.
 func (f *FS) Tmpfile(dir merge.Ino, what New, st *Stat) error {
 	if err := f.Getattr(dir, st); err != nil {
 		return err
@@ -27,25 +27,19 @@ func (f *FS) Tmpfile(dir merge.Ino, what New, st *Stat) error {
 		return err
 	}
 	n := &node{
-		ino: upperBit | st.Ino, typ: unix.S_IFREG,
-		inUpper: true, gone: true, fresh: true, held: newHandle(fd),
+		ino: upperBit | st.Ino, typ: unix.S_IFREG, counted: true,
+		inUpper: true, gone: true, fresh: true,
+	}
+	entry := orphanEntry(n.ino)
+	err = f.freshEntry(entry, func() error { return fsat.LinkOpen(fd, f.orphan.held.fd, entry) })
+	if err != nil {
+		fsat.Close(fd)
+		return err
 	}
 	n.data.set(dataWhole)
+	f.adoptedByOrphans(n)
 	f.table.add(n)
+	f.cache(n, fd).release()
 	st.Ino, st.Nlink = n.ino, 0
 	return nil
-}
-
-// born records that a file made without a name has got one: like any other it
-// keeps its descriptor only as long as the cache does. Preconditions: n.mu is
-// held for writing.
-func (f *FS) born(n *node) {
-	n.gone, n.fresh = false, false
-	h := n.held
-	n.held = nil
-	if n.cached.CompareAndSwap(nil, h) {
-		f.handles.keep(n)
-	} else {
-		h.release()
-	}
 }
