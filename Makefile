@@ -23,7 +23,7 @@ TAGS := urfave_cli_no_docs
 # What needs no mount of its own, and the server's tests: under the race detector.
 RACE := ./whiteout/... ./cow/... ./unionfs/... ./imagestore/... ./build/... ./container/...
 
-.PHONY: all build install demo test test-rootless race lint fuzz bench clean need-build need-test need-demo
+.PHONY: all build install demo test test-rootless race lint fuzz bench posix clean need-build need-test need-demo
 
 all: build
 
@@ -63,6 +63,9 @@ fuzz: need-build ## every fuzz target for FUZZTIME
 
 bench: need-test build ## beside docker, podman, umoci, overlayfs and fuse-overlayfs
 	UNIO=$(OUT)/unio $(GO) run ./integration/bench $(BENCHFLAGS)
+
+posix: need-test build ## how ext4, overlayfs, fuse-overlayfs and unio behave, as a table
+	UNIO=$(OUT)/unio $(GO) run ./integration/posix $(POSIXFLAGS)
 
 clean:
 	rm -rf $(OUT) out coverage.out

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+
+	"unio/integration/peers"
+)
+
+// kind is a filesystem to ask.
+type kind struct {
+	name     string
+	variants []string
+	options  string // of unio mount
+	peer     bool   // somebody else's union
+	// mount mounts it below dir and returns the folder and what ends it.
+	mount func(ctx context.Context, s *stage, k kind, dir string) (string, func() error, error)
+}
+
+// kinds lists them all; the first is the measure.
+func kinds() []kind {
+	all := []string{fresh, lower, meta, data}
+	return []kind{
+		{name: "ext4", variants: []string{fresh}, mount: plainFolder},
+		{name: "overlayfs", variants: all, peer: true, mount: mountOverlay},
+		{name: "fuse-overlayfs", variants: all, peer: true, mount: mountFuseOverlay},
+		{name: "unio", variants: all, options: "suid,dev", mount: mountUnio},
+		{name: "unio-writeback", variants: all, options: "suid,dev,writeback", mount: mountUnio},
+	}
+}
+
+func (k *kind) wanted(on []string) bool { return len(on) == 0 || slices.Contains(on, k.name) }
+
+// stage is a disk with the lower folder, and an image of the same content.
+type stage struct {
+	dir, disk string
+	binary    string
+	list      []named
+	imported  bool
+}
+
+const imageName = "localhost/posix:1"
+
+// setUp makes the disk, an ext4 that takes large attributes, and the lower.
+func setUp(ctx context.Context, dir string, list []named) (_ *stage, err error) {
+	if os.Geteuid() != 0 {
+		return nil, errors.New("needs root")
+	}
+	s := &stage{list: list}
+	name := os.Getenv("UNIO")
+	if name == "" {
+		name = "unio"
+	}
+	if s.binary, err = exec.LookPath(name); err != nil {
+		return nil, err
+	}
+	if s.dir, err = os.MkdirTemp(dir, "unio-posix-"); err != nil {
+		return nil, err
+	}
+	s.disk = filepath.Join(s.dir, "disk")
+	if err := errors.Join(os.Chmod(s.dir, 0o755), s.makeDisk(ctx)); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	if err := s.makeLower(); err != nil {
+		return nil, errors.Join(fmt.Errorf("make the lower: %w", err), s.close())
+	}
+	return s, nil
+}
+
+func (s *stage) makeDisk(ctx context.Context) error {
+	if err := os.Mkdir(s.disk, 0o755); err != nil {
+		return err
+	}
+	image := s.disk + ".img"
+	for _, command := range [][]string{
+		{"truncate", "-s", "8G", image},
+		{"mkfs.ext4", "-q", "-b", "4096", "-I", "256", "-N", "600000", "-O", "ea_inode", image},
+		{"mount", "-o", "loop", image, s.disk},
+	} {
+		if _, err := peers.Run(ctx, command[0], command[1:]...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *stage) path(name string) string { return filepath.Join(s.disk, name) }
+
+// makeLower makes each scenario's files once for each variant that starts from
+// the lower.
+func (s *stage) makeLower() error {
+	for _, variant := range []string{lower, meta, data} {
+		below := filepath.Join(s.path("lower"), variant)
+		if err := os.MkdirAll(below, 0o755); err != nil {
+			return err
+		}
+		for _, n := range s.list {
+			if err := plant(filepath.Join(below, n.folder()), n.files); err != nil {
+				return fmt.Errorf("%s: %w", n.name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// try mounts a filesystem, runs the scenarios and unmounts it.
+func (s *stage) try(ctx context.Context, k kind) (report, error) {
+	dir := s.path(k.name)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return report{}, err
+	}
+	root, unmount, err := k.mount(ctx, s, k, dir)
+	if err != nil {
+		return report{}, err
+	}
+	if err := os.Mkdir(filepath.Join(root, fresh), 0o755); err != nil {
+		return report{}, errors.Join(err, unmount())
+	}
+	r := runAll(k, root, s.list)
+	return r, unmount()
+}
+
+func (s *stage) close() error {
+	err := peers.UnmountBelow(s.disk)
+	if err != nil {
+		return err
+	}
+	return os.RemoveAll(s.dir)
+}
+
+func plainFolder(_ context.Context, _ *stage, _ kind, dir string) (string, func() error, error) {
+	return dir, func() error { return nil }, nil
+}
+
+func mountOverlay(_ context.Context, s *stage, _ kind, dir string) (string, func() error, error) {
+	u, err := peers.MountOverlay(dir, []string{s.path("lower")}, true)
+	if err != nil {
+		return "", nil, err
+	}
+	return u.Dir, u.Close, nil
+}
+
+func mountFuseOverlay(ctx context.Context, s *stage, _ kind, dir string) (string, func() error, error) {
+	u, err := peers.MountFuseOverlay(ctx, dir, []string{s.path("lower")})
+	if err != nil {
+		return "", nil, err
+	}
+	return u.Dir, u.Close, nil
+}
+
+// mountUnio mounts a new container of an image of the lower.
+func mountUnio(ctx context.Context, s *stage, k kind, dir string) (string, func() error, error) {
+	if err := s.importLower(ctx); err != nil {
+		return "", nil, err
+	}
+	_, err := s.unio(ctx, "mount", "--name", k.name, "-o", k.options, imageName, dir)
+	return dir, func() error { _, err := s.unio(ctx, "umount", dir); return err }, err
+}
+
+func (s *stage) unio(ctx context.Context, args ...string) (string, error) {
+	return peers.Run(ctx, s.binary, append([]string{"--root", s.path("store"), "--runroot", s.path("run")}, args...)...)
+}
+
+func (s *stage) importLower(ctx context.Context) error {
+	if s.imported {
+		return nil
+	}
+	archive := s.path("lower.tar")
+	_, err := peers.Run(ctx, "tar", "--create", "--file", archive, "--directory", s.path("lower"), "--numeric-owner",
+		"--sparse", "--xattrs", "--xattrs-include=*", "--format=posix", ".")
+	if err != nil {
+		return err
+	}
+	_, err = s.unio(ctx, "import", "-q", archive, imageName)
+	s.imported = err == nil
+	return err
+}
