@@ -48,6 +48,7 @@ func readFull(fd int, p []byte, off int64) (int, error) {
 // How says what goes with a write.
 type How struct {
 	KillPriv  bool // the writer may not keep the file's setuid and setgid bits
+	Foreign   Foreign
 	KeepMtime bool // the kernel's page cache writes: it keeps the time itself and sends it
 }
 
@@ -58,7 +59,7 @@ func (f *FS) Write(ino merge.Ino, p []byte, off int64, how How) (int, error) {
 		return 0, err
 	}
 	if how.KillPriv {
-		if err := f.change(n, &Change{KillPriv: true}); err != nil {
+		if err := f.change(n, &Change{KillPriv: true, Foreign: how.Foreign}); err != nil {
 			return 0, err
 		}
 	}

@@ -36,6 +36,7 @@ type node struct {
 	hubbed  bool    // one of the places is in the hub
 	nlink   uint32  // names in the union, of a hubbed node
 	lost    uint32  // lower names that went before a copy-up (Options.AllNames)
+	lostAt  int64   // when the last of those went, in nanoseconds since 1970: its change time
 	gone    bool    // no name is left
 	fresh   bool    // it never had one, and may get one (O_TMPFILE)
 	held    *handle // of roots: the union's, and the folders of WORK

@@ -2,6 +2,7 @@ package cow
 
 import (
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -98,6 +99,7 @@ func (f *FS) lose(n *node, last bool) error {
 	n.gone = last
 	if !n.inUpper {
 		n.lost++
+		n.lostAt = time.Now().UnixNano()
 	}
 	err := f.countNames(n, -1)
 	if last && !f.wanted(n) {
@@ -257,6 +259,9 @@ func (f *FS) rmdir(d *node, name string, n *node) error {
 func (f *FS) bury(n *node) {
 	n.dir.removed, n.dir.lower = true, 0
 	n.gone = true
+	if !n.inUpper {
+		n.lostAt = time.Now().UnixNano()
+	}
 	if !f.wanted(n) {
 		f.reap(n)
 	}

@@ -18,7 +18,14 @@ type Change struct {
 	Atime    *unix.Timespec
 	Mtime    *unix.Timespec
 	KillPriv bool // clear setuid and setgid as a write does
+	Foreign  Foreign
 }
+
+// Foreign tells of a group whether who asks is neither in it nor privileged;
+// nil: never. The setgid bit of a file that its group may not execute, once
+// the mark of mandatory locking, goes only then
+// (setattr_should_drop_sgid in the kernel's fs/attr.c).
+type Foreign func(gid uint32) bool
 
 // Setattr changes attributes of a node and fills in the result.
 func (f *FS) Setattr(ino merge.Ino, c Change, st *Stat) error {
@@ -85,8 +92,7 @@ func timeOr(t *unix.Timespec) unix.Timespec {
 
 // changeOwner sets owner and mode. As the server has every privilege, nothing
 // is cleared by itself: changing the owner of a file that is no folder takes
-// its setuid bit, and the setgid bit of one that its group may execute
-// (setattr_should_drop_suidgid in the kernel's fs/attr.c).
+// its setuid bit and mostly its setgid bit.
 func (f *FS) changeOwner(n *node, s spot, c *Change) error {
 	var st Stat
 	if err := f.statSpot(s, &st); err != nil {
@@ -100,25 +106,25 @@ func (f *FS) changeOwner(n *node, s spot, c *Change) error {
 		o.gid = *c.GID
 	}
 	if n.typ != unix.S_IFDIR && (c.KillPriv || c.UID != nil || c.GID != nil) {
-		o.mode = withoutPrivilege(o.mode)
+		o.mode = withoutPrivilege(o.mode, c.Foreign != nil && c.Foreign(st.GID))
 	}
 	if c.Mode != nil {
 		o.mode = o.mode&unix.S_IFMT | *c.Mode&0o7777
 	}
 	if f.root && c.UID == nil && c.GID == nil {
-		if o.mode == st.Mode || n.typ == unix.S_IFLNK {
-			return nil
+		if c.Mode == nil && o.mode == st.Mode || n.typ == unix.S_IFLNK {
+			return nil // a chmod that changes nothing changes the change time
 		}
 		return fsat.Chmod(s.fd, s.name, o.mode)
 	}
 	return f.setOwner(s, o)
 }
 
-// withoutPrivilege clears setuid, and setgid where it is not mandatory
-// locking's mark.
-func withoutPrivilege(mode uint32) uint32 {
+// withoutPrivilege clears setuid, and setgid where it gives rights or who asks
+// is foreign to the group.
+func withoutPrivilege(mode uint32, foreign bool) uint32 {
 	mode &^= unix.S_ISUID
-	if mode&unix.S_IXGRP != 0 {
+	if mode&unix.S_IXGRP != 0 || foreign {
 		mode &^= unix.S_ISGID
 	}
 	return mode

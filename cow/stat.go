@@ -136,6 +136,9 @@ func subdirsOf(a *merge.Attr) int64 {
 // adjust puts right what the upper's filesystem cannot know of the union.
 func (f *FS) adjust(n *node, st *Stat) {
 	st.Ino = n.ino
+	if !n.inUpperNow() {
+		f.adjustLost(n, st)
+	}
 	if n.isDir() {
 		n.dir.mu.RLock()
 		st.Nlink = uint32(max(2+n.dir.subdirs, 1))
@@ -170,4 +173,15 @@ func (f *FS) adjust(n *node, st *Stat) {
 // blocksOf returns how many blocks of 512 bytes a file without holes takes.
 func blocksOf(size uint64) uint64 {
 	return (size + blockSize - 1) / blockSize * (blockSize / 512)
+}
+
+// adjustLost gives a lower node that lost a name, but was never copied up, the
+// change time that this is. It has no other place than memory: who still sees
+// the node has it open.
+func (f *FS) adjustLost(n *node, st *Stat) {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	if n.lostAt != 0 {
+		st.Ctime = unix.NsecToTimespec(n.lostAt)
+	}
 }

@@ -1,11 +1,8 @@
 package cow
 
 import (
-	"golang.org/x/sys/unix"
-
 	"unio/cow/fsat"
 	"unio/unionfs/merge"
-	"unio/whiteout"
 )
 
 // Getxattr returns the value of an extended attribute. ENODATA: there is none.
@@ -16,9 +13,6 @@ func (f *FS) Getxattr(ino merge.Ino, name string) ([]byte, error) {
 	}
 	if !n.inUpperNow() {
 		return f.lower.Xattr(n.lower, name)
-	}
-	if name == whiteout.OverrideStat {
-		return nil, unix.ENODATA
 	}
 	s, err := f.spotOf(n)
 	if err != nil {
@@ -61,7 +55,7 @@ func (f *FS) listUpperXattrs(n *node, yield func(name string)) error {
 // Setxattr sets an extended attribute; flags are XATTR_CREATE and
 // XATTR_REPLACE.
 func (f *FS) Setxattr(ino merge.Ino, name string, value []byte, flags int) error {
-	return f.changeXattr(ino, name, func(s spot) error {
+	return f.changeXattr(ino, func(s spot) error {
 		return fsat.SetXattr(s.fd, s.name, f.names.Escape(name), value, flags)
 	})
 }
@@ -71,15 +65,12 @@ func (f *FS) Removexattr(ino merge.Ino, name string) error {
 	if _, err := f.Getxattr(ino, name); err != nil {
 		return err // nothing is copied up for nothing
 	}
-	return f.changeXattr(ino, name, func(s spot) error {
+	return f.changeXattr(ino, func(s spot) error {
 		return fsat.RemoveXattr(s.fd, s.name, f.names.Escape(name))
 	})
 }
 
-func (f *FS) changeXattr(ino merge.Ino, name string, change func(spot) error) error {
-	if name == whiteout.OverrideStat {
-		return unix.EPERM
-	}
+func (f *FS) changeXattr(ino merge.Ino, change func(spot) error) error {
 	n, err := f.copyUp(ino)
 	if err != nil {
 		return err

@@ -17,7 +17,7 @@ func (fs *filesystem) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.A
 		fs.ids.mapOwner(in)
 	}
 	var st cow.Stat
-	if err := fs.cow.Setattr(merge.Ino(in.NodeId), changeOf(in), &st); err != nil {
+	if err := fs.cow.Setattr(merge.Ino(in.NodeId), fs.changeOf(in), &st); err != nil {
 		return fs.status("setattr", in.NodeId, err)
 	}
 	out.SetTimeout(fs.valid)
@@ -25,8 +25,10 @@ func (fs *filesystem) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.A
 	return fuse.OK
 }
 
-func changeOf(in *fuse.SetAttrIn) cow.Change {
-	c := cow.Change{KillPriv: in.Valid&fuse.FATTR_KILL_SUIDGID != 0 || heraldsWrite(in)}
+func (fs *filesystem) changeOf(in *fuse.SetAttrIn) cow.Change {
+	c := cow.Change{
+		KillPriv: in.Valid&fuse.FATTR_KILL_SUIDGID != 0 || heraldsWrite(in), Foreign: fs.foreign(&in.InHeader),
+	}
 	if in.Valid&fuse.FATTR_MODE != 0 {
 		c.Mode = &in.Mode
 	}

@@ -1,6 +1,8 @@
 package unionfs
 
 import (
+	"strings"
+
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
@@ -49,8 +51,13 @@ func (fs *filesystem) Read(_ <-chan struct{}, in *fuse.ReadIn, _ []byte) (fuse.R
 	return &reading{fs: fs, ino: merge.Ino(in.NodeId), off: int64(in.Offset), size: int(in.Size)}, fuse.OK
 }
 
-// Lseek answers LSEEK, which comes for SEEK_DATA and SEEK_HOLE only.
+// Lseek answers LSEEK, which comes for SEEK_DATA and SEEK_HOLE only. Where the
+// kernel collects writes it asks without having sent them (fuse_lseek in
+// fs/fuse/file.c): told that there is no such request it takes all to be data.
 func (fs *filesystem) Lseek(_ <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut) fuse.Status {
+	if fs.writeback {
+		return fuse.ENOSYS
+	}
 	off, err := fs.tree.Seek(merge.Ino(in.NodeId), int64(in.Offset), int(in.Whence))
 	out.Offset = uint64(off)
 	return fs.status("lseek", in.NodeId, err)
@@ -63,7 +70,8 @@ func (fs *filesystem) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (u
 	}
 	how := cow.How{
 		KillPriv:  in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0,
-		KeepMtime: in.WriteFlags&fuse.WRITE_CACHE != 0,
+		Foreign:   fs.foreign(&in.InHeader),
+		KeepMtime: fs.writeback && in.WriteFlags&fuse.WRITE_CACHE != 0,
 	}
 	n, err := fs.cow.Write(merge.Ino(in.NodeId), data, int64(in.Offset), how)
 	return uint32(max(n, 0)), fs.status("write", in.NodeId, err)
@@ -137,7 +145,12 @@ func (fs *filesystem) ListXAttr(_ <-chan struct{}, h *fuse.InHeader, dest []byte
 		return 0, fuse.ENOSYS
 	}
 	var list []byte
-	err := fs.tree.Listxattr(merge.Ino(h.NodeId), func(name string) { list = append(append(list, name...), 0) })
+	err := fs.tree.Listxattr(merge.Ino(h.NodeId), func(name string) {
+		// Of these only who may read one learns the names (xattr(7)).
+		if h.Uid == 0 || !strings.HasPrefix(name, "trusted.") {
+			list = append(append(list, name...), 0)
+		}
+	})
 	if err != nil {
 		return 0, fs.status("listxattr", h.NodeId, err)
 	}

@@ -26,6 +26,7 @@ type filesystem struct {
 	valid       time.Duration // how long the kernel may believe what it was told
 	staticNlink bool
 	noXattrs    bool
+	writeback   bool
 
 	trim      merge.Trimmer // the lower, if it can; else nil
 	forgotten atomic.Uint64 // nodes
@@ -37,6 +38,7 @@ func newFilesystem(o *Options) *filesystem {
 	fs := &filesystem{
 		RawFileSystem: fuse.NewDefaultRawFileSystem(), cow: o.Cow, log: o.Log,
 		ids: o.IDs, valid: validity(o.Timeout), staticNlink: o.StaticNlink, noXattrs: o.NoXattrs,
+		writeback: o.Cow != nil && o.Writeback,
 	}
 	fs.trim, _ = o.Lower.(merge.Trimmer)
 	if o.Cow != nil {

@@ -22,7 +22,7 @@ type Xattrs struct {
 	// does for nested overlays (overlayfs.rst, "Nesting overlayfs mounts"). The
 	// namespaces of a union of the other kind are its users' data: a rootless
 	// overlay in a container of root's keeps its own there.
-	private [2][2]string
+	private [][2]string
 }
 
 // Privileged are the attributes that root uses; nobody else can set or see
@@ -31,7 +31,14 @@ var privileged = newXattrs("trusted.")
 
 // unprivileged are those of a union without privilege (overlayfs's
 // "userxattr" mode).
-var unprivileged = newXattrs("user.")
+var unprivileged = withOverride(newXattrs("user."))
+
+// withOverride makes [OverrideStat] one of the union's own: to a union with
+// privilege it is its users' data.
+func withOverride(x Xattrs) Xattrs {
+	x.private = append(x.private, [2]string{OverrideStat, OverrideStat + ".kept"})
+	return x
+}
 
 func newXattrs(ns string) Xattrs {
 	return Xattrs{
@@ -42,7 +49,7 @@ func newXattrs(ns string) Xattrs {
 		Origin:   ns + "unio.origin",
 		Nlink:    ns + "unio.nlink",
 		Partial:  ns + "unio.partial",
-		private: [2][2]string{
+		private: [][2]string{
 			{ns + "overlay.", ns + "overlay.overlay."},
 			{ns + "unio.", ns + "unio.unio."},
 		},
@@ -97,5 +104,5 @@ func (x *Xattrs) Unescape(stored string) (name string, ok bool) {
 			return stored, false
 		}
 	}
-	return stored, stored != OverrideStat
+	return stored, true
 }

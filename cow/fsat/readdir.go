@@ -91,6 +91,11 @@ func RemoveAll(dirfd int, name string) error {
 	if err != unix.EISDIR && err != unix.EPERM {
 		return err
 	}
+	// An empty folder is not looked into: reading it would change the access
+	// time that who has it open sees.
+	if err := Rmdir(dirfd, name); err != unix.ENOTEMPTY {
+		return err
+	}
 	fd, err := OpenDir(dirfd, name)
 	if err != nil {
 		return err

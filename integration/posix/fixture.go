@@ -149,18 +149,13 @@ func (it *item) makeDevice(path string) error {
 }
 
 func (it *item) makeFile(path string) error {
-	size, err := 0, error(nil)
 	var content []byte
+	var err error
 	switch it.kind {
 	case "=":
 		content = []byte(it.rest)
-	case "#", "~":
-		if size, err = strconv.Atoi(it.rest); err != nil {
-			return err
-		}
-		if it.kind == "#" {
-			content = pattern(size)
-		}
+	case "#":
+		content = pattern(size(it.rest))
 	case "<=":
 		if content, err = os.ReadFile(it.rest); err != nil {
 			return err
@@ -169,7 +164,13 @@ func (it *item) makeFile(path string) error {
 	if err := os.WriteFile(path, content, 0o644); err != nil || it.kind != "~" {
 		return err
 	}
-	return os.Truncate(path, int64(size))
+	return os.Truncate(path, int64(size(it.rest)))
+}
+
+// size reads a size; what is none is 0, which no scenario can mean.
+func size(text string) int {
+	n, _ := strconv.Atoi(text)
+	return n
 }
 
 // pattern is n bytes that tell where they are from.
@@ -205,6 +206,9 @@ func (it *item) disturb(variant string) error {
 	}
 	if it.kind == "==" {
 		return nil
+	}
+	if variant == data && it.kind == "~" { // a write would fill the hole
+		return os.Truncate(it.name, int64(size(it.rest)))
 	}
 	regular := strings.Contains("= # ~ <=", it.kind)
 	if variant == data && regular {

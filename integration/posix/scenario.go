@@ -30,6 +30,8 @@ type group map[string]scenario
 func groups() map[string]group {
 	return map[string]group{
 		"open": opening, "paths": paths(), "link": linking, "rename": renaming, "remove": removing,
+		"make": making, "chmod": chmodding, "chown": chowning, "privilege": privileges, "times": timing, "size": sizes,
+		"xattr": attributing, "access": accessing, "mmap": mapping, "descriptor": syncing,
 	}
 }
 
@@ -66,6 +68,7 @@ type T struct {
 	kind    kind
 	failed  []string
 	cleanup []func()
+	sink    byte // takes what is read from a mapping, so that it is
 }
 
 // errorf notes something wrong; the scenario goes on.

@@ -70,16 +70,17 @@ type Options struct {
 
 // Tree is the merged tree. It is safe for use by several goroutines.
 type Tree struct {
-	layers []*layer
-	roots  []elem // every layer's root, as a folder's stack
-	names  marks
-	hidden whiteout.Xattrs
-	root   bool
-	host   bool // Options.HostOwners
-	static bool
-	uid    uint32
-	gid    uint32
-	log    *slog.Logger
+	layers     []*layer
+	roots      []elem // every layer's root, as a folder's stack
+	names      marks
+	hidden     whiteout.Xattrs
+	root       bool
+	overridden bool // a layer's owners are in [whiteout.OverrideStat]
+	host       bool // Options.HostOwners
+	static     bool
+	uid        uint32
+	gid        uint32
+	log        *slog.Logger
 
 	devices devices
 	table   table
@@ -149,6 +150,7 @@ func (t *Tree) openLayer(dir string) (*layer, error) {
 		return nil, fmt.Errorf("open lower folder %s: %w", dir, err)
 	}
 	l := &layer{path: dir, fd: fd, override: t.overrideOf(fd), exact: exactNumbers(fd)}
+	t.overridden = t.overridden || l.override == whiteout.OverrideStat
 	var st unix.Stat_t
 	if err := fsat.Fstat(fd, &st); err != nil {
 		fsat.Close(fd)

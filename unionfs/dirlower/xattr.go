@@ -8,6 +8,7 @@ import (
 
 	"unio/cow/fsat"
 	"unio/unionfs/merge"
+	"unio/whiteout"
 )
 
 // fuseOverlay is the prefix of fuse-overlayfs's own attributes.
@@ -17,6 +18,9 @@ const fuseOverlay = ".fuseoverlayfs."
 // false: it is bookkeeping.
 func (t *Tree) shown(stored string) (string, bool) {
 	if _, rest, _ := strings.Cut(stored, "."); strings.HasPrefix("."+rest, fuseOverlay) {
+		return "", false
+	}
+	if stored == whiteout.OverrideStat && t.overridden {
 		return "", false
 	}
 	return t.hidden.Unescape(stored)
