@@ -81,7 +81,11 @@ func (fs *filesystem) create(h *fuse.InHeader, name string, what cow.New, out *f
 	}
 	what.UID, what.GID = fs.caller(h)
 	var st cow.Stat
-	if err := fs.cow.Create(merge.Ino(h.NodeId), name, what, &st); err != nil {
+	err := fs.cow.Create(merge.Ino(h.NodeId), name, what, &st)
+	if err == unix.EEXIST {
+		err = fs.createAgain(h, name, what, &st)
+	}
+	if err != nil {
 		return fs.status("create", h.NodeId, err)
 	}
 	fs.entry(out, &st)
@@ -131,7 +135,11 @@ func (fs *filesystem) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out 
 		return fuse.EROFS
 	}
 	var st cow.Stat
-	if err := fs.cow.Link(merge.Ino(in.Oldnodeid), merge.Ino(in.NodeId), name, &st); err != nil {
+	err := fs.cow.Link(merge.Ino(in.Oldnodeid), merge.Ino(in.NodeId), name, &st)
+	if err == unix.EEXIST {
+		err = fs.linkAgain(in, name, &st)
+	}
+	if err != nil {
 		return fs.status("link", in.Oldnodeid, err)
 	}
 	fs.entry(out, &st)
@@ -143,7 +151,7 @@ func (fs *filesystem) Unlink(_ <-chan struct{}, h *fuse.InHeader, name string) f
 	if fs.cow == nil {
 		return fuse.EROFS
 	}
-	return fs.status("unlink", h.NodeId, fs.cow.Unlink(merge.Ino(h.NodeId), name))
+	return fs.status("unlink", h.NodeId, removed(h, fs.cow.Unlink(merge.Ino(h.NodeId), name)))
 }
 
 // Rmdir answers RMDIR.
@@ -151,13 +159,16 @@ func (fs *filesystem) Rmdir(_ <-chan struct{}, h *fuse.InHeader, name string) fu
 	if fs.cow == nil {
 		return fuse.EROFS
 	}
-	return fs.status("rmdir", h.NodeId, fs.cow.Rmdir(merge.Ino(h.NodeId), name))
+	return fs.status("rmdir", h.NodeId, removed(h, fs.cow.Rmdir(merge.Ino(h.NodeId), name)))
 }
 
 // Rename answers RENAME and RENAME2.
 func (fs *filesystem) Rename(cancel <-chan struct{}, in *fuse.RenameIn, oldName, newName string) fuse.Status {
 	if fs.cow == nil {
 		return fuse.EROFS
+	}
+	if fs.renamed(in, oldName, newName) {
+		return fuse.OK
 	}
 	if err := fs.cow.Detach(merge.Ino(in.NodeId), oldName, cancel); err != nil {
 		return fs.status("rename", in.NodeId, err)
@@ -174,7 +185,7 @@ func (fs *filesystem) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, name stri
 	if fs.cow == nil {
 		return fuse.EROFS
 	}
-	return fs.status("setxattr", in.NodeId, fs.cow.Setxattr(merge.Ino(in.NodeId), name, value, int(in.Flags)))
+	return fs.status("setxattr", in.NodeId, fs.cow.Setxattr(merge.Ino(in.NodeId), name, value, fs.setxattrFlags(in, name)))
 }
 
 // RemoveXAttr answers REMOVEXATTR.
@@ -185,5 +196,5 @@ func (fs *filesystem) RemoveXAttr(_ <-chan struct{}, h *fuse.InHeader, name stri
 	if fs.cow == nil {
 		return fuse.EROFS
 	}
-	return fs.status("removexattr", h.NodeId, fs.cow.Removexattr(merge.Ino(h.NodeId), name))
+	return fs.status("removexattr", h.NodeId, fs.removexattr(h, name))
 }

@@ -22,6 +22,8 @@ type filesystem struct {
 	cow  *cow.FS // nil: read-only
 	log  *slog.Logger
 
+	ledger *Ledger // nil: no other server comes after this one
+
 	ids         *IDs          // nil: owners show as they are
 	valid       time.Duration // how long the kernel may believe what it was told
 	staticNlink bool
@@ -36,7 +38,7 @@ var _ fuse.RawFileSystem = (*filesystem)(nil)
 
 func newFilesystem(o *Options) *filesystem {
 	fs := &filesystem{
-		RawFileSystem: fuse.NewDefaultRawFileSystem(), cow: o.Cow, log: o.Log,
+		RawFileSystem: fuse.NewDefaultRawFileSystem(), cow: o.Cow, log: o.Log, ledger: o.Ledger,
 		ids: o.IDs, valid: validity(o.Timeout), staticNlink: o.StaticNlink, noXattrs: o.NoXattrs,
 		writeback: o.Cow != nil && o.Writeback,
 	}

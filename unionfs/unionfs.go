@@ -48,6 +48,18 @@ type Options struct {
 	StaticNlink bool          // folders show one link, whatever they hold
 	NoXattrs    bool          // extended attributes are not supported
 	CheckAccess bool          // the kernel checks permissions also for an ordinary user alone
+
+	// Takeover goes on with the mount of a server that has ended instead of
+	// making one. The other options must be those of that server.
+	Takeover *Takeover
+	// Ledger is what the server hands on to one that takes over; nil: none will.
+	Ledger *Ledger
+}
+
+// Takeover is what a server leaves behind that has ended.
+type Takeover struct {
+	Device *os.File // its descriptor of /dev/fuse, which is closed with the server
+	Init   []byte   // what [Server.InitRequest] said there
 }
 
 const (
@@ -63,19 +75,13 @@ type Server struct {
 }
 
 // Mount mounts a union and serves it in the background. It returns when the
-// mount answers.
+// mount answers. With Options.Takeover it gives transport.ErrNoResend on kernels
+// that cannot do that; the mount is then as dead as it was.
 func Mount(o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	dev, err := transport.Mount(transport.MountOptions{
-		Dir: o.Dir, FsName: o.FsName, Subtype: o.Subtype, AllowOther: o.AllowOther,
-		// The user to whom an image belongs may do everything in it, whoever
-		// its files say they belong to, as root may.
-		Permissive: os.Geteuid() != 0 && !o.AllowOther && !o.CheckAccess,
-		ReadOnly:   o.ReadOnly || o.Cow == nil, Suid: o.Suid, Dev: o.Dev,
-		MaxRead: maxWrite, Extra: o.Extra, Log: o.Log,
-	})
+	dev, err := openDevice(&o)
 	if err != nil {
 		return nil, err
 	}
@@ -84,8 +90,12 @@ func Mount(o Options) (*Server, error) {
 		o.Cow.OnReparent(s.dropListing(o.Log))
 	}
 	handler := fuse.NewProtocolServer(newFilesystem(&o), protocolOptions(&o))
+	var how transport.ServeOptions
+	if o.Ledger != nil {
+		how.Answered = o.Ledger.setAnswered
+	}
 	go func() {
-		s.err = dev.Serve(handler, transport.ServeOptions{})
+		s.err = dev.Serve(handler, how)
 		s.err = errors.Join(s.err, dev.Close())
 		close(s.done)
 	}()
@@ -93,9 +103,36 @@ func Mount(o Options) (*Server, error) {
 	case <-dev.Ready():
 		return s, nil
 	case <-s.done:
-		return nil, errors.Join(fmt.Errorf("serve %s: %w", o.Dir, orUnmounted(s.err)),
-			transport.Unmount(o.Dir, transport.UnmountOptions{Lazy: true}))
 	}
+	err = fmt.Errorf("serve %s: %w", o.Dir, orUnmounted(s.err))
+	if o.Takeover != nil {
+		return nil, err
+	}
+	return nil, errors.Join(err, transport.Unmount(o.Dir, transport.UnmountOptions{Lazy: true}))
+}
+
+// openDevice makes the mount, or takes one over.
+func openDevice(o *Options) (*transport.Device, error) {
+	how := transport.MountOptions{
+		Dir: o.Dir, FsName: o.FsName, Subtype: o.Subtype, AllowOther: o.AllowOther,
+		// The user to whom an image belongs may do everything in it, whoever
+		// its files say they belong to, as root may.
+		Permissive: os.Geteuid() != 0 && !o.AllowOther && !o.CheckAccess,
+		ReadOnly:   o.ReadOnly || o.Cow == nil, Suid: o.Suid, Dev: o.Dev,
+		MaxRead: maxWrite, Extra: o.Extra, Log: o.Log,
+	}
+	if o.Takeover == nil {
+		return transport.Mount(how)
+	}
+	fd, err := unix.FcntlInt(o.Takeover.Device.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("dup", err)
+	}
+	dev, err := transport.Takeover(how, fd, o.Takeover.Init)
+	if err != nil {
+		return nil, errors.Join(err, unix.Close(fd))
+	}
+	return dev, o.Takeover.Device.Close()
 }
 
 // dropListing returns what makes the kernel forget the listing of a folder: it
@@ -158,3 +195,14 @@ func (s *Server) Requests() map[string]uint64 { return s.dev.Counters().Snapshot
 
 // Stats returns what is known of the requests: errors, times and bytes too.
 func (s *Server) Stats() transport.Stats { return s.dev.Counters().Stats() }
+
+// Device returns a copy of the descriptor of /dev/fuse, for another process to
+// keep.
+func (s *Server) Device() (*os.File, error) { return s.dev.File() }
+
+// InitRequest returns what the kernel asked first.
+func (s *Server) InitRequest() []byte { return s.dev.InitRequest() }
+
+// Drain ends serving without unmounting, so that another server can take over:
+// see [transport.Device.Drain].
+func (s *Server) Drain(atMost time.Duration) bool { return s.dev.Drain(atMost) }
