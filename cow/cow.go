@@ -83,6 +83,10 @@ type Options struct {
 	// with Root: for the root user of a user namespace, who has real owners
 	// but no trusted.* (overlayfs's option userxattr).
 	UserXattr bool
+	// WhiteoutNames reads files called .wh.NAME and .wh..wh..opq in the upper
+	// as the whiteouts that fuse-overlayfs makes where it can make no device,
+	// and lets nobody make such names. Without it they are names like others.
+	WhiteoutNames bool
 	// HostOwners shows files without an owner attribute, in a union without
 	// Root, as their owner's on disk; otherwise those of our user show as the
 	// root user's.
@@ -110,7 +114,7 @@ type FS struct {
 
 	allNames, noMetacopy, noRedirect bool // see Options
 	lenient                          bool // attributes that the upper's filesystem refuses are left out
-	hostOwners                       bool
+	hostOwners, whiteoutNames        bool // see Options
 
 	table   table
 	lookups lookups // of lower nodes
@@ -165,7 +169,7 @@ func Open(o Options) (*FS, error) {
 	f := &FS{
 		lower: o.Lower, names: whiteout.XattrsFor(o.Root && !o.UserXattr), root: o.Root, log: o.Log, volatile: o.Volatile,
 		allNames: o.AllNames, noMetacopy: o.NoMetacopy, noRedirect: o.NoRedirect,
-		lenient: !o.Root || o.UserXattr, hostOwners: o.HostOwners,
+		lenient: !o.Root || o.UserXattr, hostOwners: o.HostOwners, whiteoutNames: o.WhiteoutNames,
 		resumed: o.Resume,
 		tmp:     -1, lock: -1, uid: os.Geteuid(), gid: os.Getegid(),
 		partial: !o.NoPartial,

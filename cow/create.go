@@ -23,7 +23,7 @@ type New struct {
 // name in folder dir, and fills in its attributes. The kernel has applied the
 // umask.
 func (f *FS) Create(dir merge.Ino, name string, what New, st *Stat) error {
-	if err := checkName(name); err != nil {
+	if err := f.checkName(name); err != nil {
 		return err
 	}
 	if whiteout.IsDevice(what.Mode, what.Rdev) {
@@ -55,13 +55,6 @@ func (f *FS) Create(dir merge.Ino, name string, what New, st *Stat) error {
 	d.dir.put(name, n, slot.below)
 	if n.isDir() {
 		d.dir.subdirs++
-	}
-	return nil
-}
-
-func checkName(name string) error {
-	if len(name) > unix.NAME_MAX {
-		return unix.ENAMETOOLONG
 	}
 	return nil
 }

@@ -11,7 +11,7 @@ import (
 // Link makes name in folder dir another name of node ino, and fills in its
 // attributes.
 func (f *FS) Link(ino, dir merge.Ino, name string, st *Stat) error {
-	if err := checkName(name); err != nil {
+	if err := f.checkName(name); err != nil {
 		return err
 	}
 	n, err := f.copyUp(ino)

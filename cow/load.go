@@ -69,6 +69,9 @@ func (f *FS) loadFolder(n *node, path string) error {
 	if err != nil {
 		return fmt.Errorf("list %s in the upper folder: %w", path, err)
 	}
+	if names, err = f.loadNames(n, h.fd, names); err != nil {
+		return fmt.Errorf("read %s in the upper folder: %w", path, err)
+	}
 	slices.Sort(names)
 	for _, name := range names {
 		if err := f.loadEntry(n, h.fd, name, path); err != nil {

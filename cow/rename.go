@@ -33,7 +33,7 @@ func (f *FS) Rename(oldDir merge.Ino, oldName string, newDir merge.Ino, newName 
 	if flags&^(unix.RENAME_NOREPLACE|unix.RENAME_EXCHANGE) != 0 {
 		return unix.EINVAL
 	}
-	if err := checkName(newName); err != nil {
+	if err := f.checkName(newName); err != nil {
 		return err
 	}
 	m := &move{oldName: oldName, newName: newName, flags: flags}

@@ -60,6 +60,8 @@ func serve() error {
 			Upper: up, Work: os.Getenv("UNIO_TEST_WORK"), Lower: lower, Root: os.Geteuid() == 0, Log: log,
 			Volatile: os.Getenv("UNIO_TEST_VOLATILE") != "",
 			Plain:    os.Getenv("UNIO_TEST_PLAIN") != "",
+
+			WhiteoutNames: os.Getenv("UNIO_TEST_NAMES") != "",
 		})
 		if err != nil {
 			return err

@@ -18,6 +18,7 @@ import (
 
 	"unio/imagestore/layer"
 	"unio/unionfs/merge"
+	"unio/unionfs/merge/lowertest"
 )
 
 // Nodes are numbered folder by folder, and the same layers give the same
@@ -85,6 +86,21 @@ func TestViewLinks(t *testing.T) {
 	}
 	if a := attrOf(t, v, merge.RootIno); a.Nlink != 4 {
 		t.Errorf("root: nlink %d", a.Nlink)
+	}
+}
+
+// TestViewConforms runs what every lower is held to over a view of layers with
+// whatever a layer can hold.
+func TestViewConforms(t *testing.T) {
+	tars := [][]byte{
+		tarOf(t, "a/b/c=1", "a/f=one", "h => a/f", "l -> a/f", "gone/x=1", "e/"),
+		tarOf(t, "a/.wh.b", "a/n=2", "a/h2 => a/f", "e/.wh..wh..opq", ".wh.gone"),
+	}
+	for _, c := range sparseTars() {
+		tars = append(tars, c.tar)
+	}
+	for i := range tars[2:] {
+		lowertest.Conform(t, mustView(t, tars[0], tars[1], tars[2+i]))
 	}
 }
 

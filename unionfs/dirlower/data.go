@@ -72,17 +72,21 @@ func (t *Tree) openContent(n *node) (*content, error) {
 	return c, nil
 }
 
-// openData opens a file for reading, without a trace in its access time if we
-// may. Its type may not be what a listing said: nothing here may block.
+// openData opens a regular file for reading, without a trace in its access
+// time if we may. Opening a device can do something, so it looks first; and it
+// does not block on what somebody has put there since.
 func openData(dirfd int, name string) (int, error) {
 	const flags = unix.O_RDONLY | unix.O_NONBLOCK
+	var st unix.Stat_t
+	if err := fsat.Stat(dirfd, name, &st); err != nil {
+		return -1, err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return -1, unix.EINVAL
+	}
 	fd, err := fsat.Open(dirfd, name, flags|unix.O_NOATIME, 0)
 	if err == unix.EPERM {
 		fd, err = fsat.Open(dirfd, name, flags, 0)
-	}
-	switch err {
-	case unix.ELOOP, unix.ENXIO, unix.ENODEV: // a link, fifo, socket or device
-		err = unix.EINVAL
 	}
 	return fd, err
 }

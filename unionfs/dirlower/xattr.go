@@ -11,15 +11,9 @@ import (
 	"unio/whiteout"
 )
 
-// fuseOverlay is the prefix of fuse-overlayfs's own attributes.
-const fuseOverlay = ".fuseoverlayfs."
-
 // shown returns the name by which the user of the mount sees an attribute;
 // false: it is bookkeeping.
 func (t *Tree) shown(stored string) (string, bool) {
-	if _, rest, _ := strings.Cut(stored, "."); strings.HasPrefix("."+rest, fuseOverlay) {
-		return "", false
-	}
 	if stored == whiteout.OverrideStat && t.overridden {
 		return "", false
 	}
