@@ -102,7 +102,7 @@ func TestWalkMemory(t *testing.T) {
 		if budget := 24<<20 + 150*int64(n); walked.total() > budget { // 400 MiB would be 400 bytes a file
 			t.Errorf("%s: after a walk of %d files %v, budget %d KiB", kind, n, walked, budget>>10)
 		}
-		left := b.forgotten(pid, first.total()+24<<20)
+		left := b.forgotten(pid, first.total()+32<<20)
 		t.Logf("%s: %v; after a walk of %d files %v; when they are forgotten %v", kind, first, n, walked, left)
 		b.run("umount", mnt)
 	}

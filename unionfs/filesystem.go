@@ -3,6 +3,7 @@ package unionfs
 import (
 	"errors"
 	"log/slog"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -145,12 +146,17 @@ func (fs *filesystem) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, o
 // be trimmed.
 const trimEvery = 1 << 16
 
-// Forget answers FORGET.
+// Forget answers FORGET. A kernel that forgets very much is short of memory,
+// and gets back what the server can spare.
 func (fs *filesystem) Forget(node, count uint64) {
 	fs.tree.Forget(merge.Ino(node), count)
-	if fs.trim != nil && fs.forgotten.Add(1)%trimEvery == 0 {
+	if fs.forgotten.Add(1)%trimEvery != 0 {
+		return
+	}
+	if fs.trim != nil {
 		fs.trim.Trim()
 	}
+	go debug.FreeOSMemory()
 }
 
 // GetAttr answers GETATTR.
