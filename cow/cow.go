@@ -147,6 +147,9 @@ type FS struct {
 	gid    int
 
 	reparented func(merge.Ino) // see OnReparent
+
+	claims []claim           // while the upper is read
+	void   map[uint64]string // by inode number of the upper's filesystem: folders that show no lower, and their paths
 }
 
 // shared is a whiteout kept in WORK/tmp to be linked from.

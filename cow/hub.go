@@ -8,6 +8,7 @@ import (
 
 	"unio/cow/fsat"
 	"unio/unionfs/merge"
+	"unio/whiteout"
 )
 
 // The hub holds, under their decimal number, the files copied up from lower
@@ -38,6 +39,9 @@ func (f *FS) loadHubbed(fd int, name string) error {
 	e, err := f.examine(fd, name)
 	if err != nil {
 		return err
+	}
+	if typ := e.st.Mode & unix.S_IFMT; typ == unix.S_IFDIR || whiteout.IsDevice(e.st.Mode, e.st.Rdev) {
+		return f.setAside(fd, name)
 	}
 	links, err := f.readNlink(fd, &e)
 	if err != nil {
@@ -80,11 +84,11 @@ func (f *FS) readNlink(dirfd int, e *found) (uint32, error) {
 		return uint32(links), nil
 	}
 	f.log.Warn("bad count of names in the link hub", "name", e.name, "value", string(text))
-	a := merge.Attr{Nlink: 1}
-	if e.origin.known {
-		err = f.lower.Attr(e.origin.ino, &a)
+	var a merge.Attr
+	if e.origin.known && f.lower.Attr(e.origin.ino, &a) != nil {
+		a.Nlink = 0
 	}
-	return max(a.Nlink, 2), err
+	return max(a.Nlink, 2), nil
 }
 
 // writeNlink records the count of names of the file at s.

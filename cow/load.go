@@ -13,19 +13,16 @@ import (
 
 // load learns what the upper and the hub hold.
 func (f *FS) load() error {
-	f.table.add(f.top)
-	s := spot{fd: f.top.held.fd}
-	if opaque, err := f.isOpaque(s); err != nil {
-		return fmt.Errorf("read the upper folder: %w", err)
-	} else if opaque {
-		f.top.dir.lower = 0
-	}
-	f.top.dir.subdirs = f.lowerSubdirs(f.top.dir.lower)
-	if err := f.loadHub(); err != nil {
-		return fmt.Errorf("read the link hub: %w", err)
-	}
-	if err := f.loadFolder(f.top, "/"); err != nil {
-		return err
+	f.void = make(map[uint64]string)
+	for known := 0; ; known = len(f.void) {
+		if err := f.loadUpper(); err != nil {
+			return err
+		}
+		f.settleClaims()
+		if len(f.void) == known {
+			break
+		}
+		f.unload()
 	}
 	if err := f.recountHub(); err != nil {
 		return fmt.Errorf("count the names in the link hub: %w", err)
@@ -37,6 +34,21 @@ func (f *FS) load() error {
 		return fmt.Errorf("read the orphans' folder: %w", err)
 	}
 	return nil
+}
+
+func (f *FS) loadUpper() error {
+	f.table.add(f.top)
+	s := spot{fd: f.top.held.fd}
+	if opaque, err := f.isOpaque(s); err != nil {
+		return fmt.Errorf("read the upper folder: %w", err)
+	} else if opaque {
+		f.top.dir.lower = 0
+	}
+	f.top.dir.subdirs = f.lowerSubdirs(f.top.dir.lower)
+	if err := f.loadHub(); err != nil {
+		return fmt.Errorf("read the link hub: %w", err)
+	}
+	return f.loadFolder(f.top, "/")
 }
 
 func (f *FS) lowerSubdirs(lower merge.Ino) int64 {
@@ -102,6 +114,7 @@ func (f *FS) loadEntry(dir *node, dirfd int, name, path string) error {
 	}
 	n, fresh := f.adopt(dir, &e, below, dirfd)
 	n.places = append(n.places, place{dir, name})
+	f.noteClaim(n, &e, below, path+name)
 	dir.dir.put(name, n, below != 0)
 	if !n.isDir() {
 		dir.dir.subdirs -= hides
@@ -176,7 +189,7 @@ func (f *FS) adopt(dir *node, e *found, below merge.Ino, dirfd int) (n *node, fr
 		return n, false
 	}
 	if n := f.table.get(e.origin.ino); n != nil && e.origin.ino != 0 && n.typ == typ {
-		if n.hubbed || e.st.Nlink > 1 {
+		if f.sameFile(n, e) {
 			return n, false
 		}
 	}
@@ -204,8 +217,13 @@ func (f *FS) adoptFolder(dir *node, e *found, below merge.Ino, dirfd int) *node 
 	if ino == 0 {
 		ino = e.origin.ino
 	}
+	if path, void := f.void[e.st.Ino]; void && (shows != 0 || ino != 0) {
+		f.disown(spot{fd: dirfd, name: e.name}, path)
+		ino, shows = 0, 0
+	}
 	if have := f.table.get(ino); have != nil && shows != 0 {
 		f.log.Warn("two folders of the upper folder show the same lower one: the second shows none", "name", e.name)
+		f.contest(have, e, shows == below)
 		shows = 0
 	}
 	if ino == 0 {

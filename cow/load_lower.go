@@ -2,7 +2,6 @@ package cow
 
 import (
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -98,33 +97,22 @@ func (f *FS) redirected(dir *node, s spot) merge.Ino {
 	if err != nil {
 		return 0
 	}
-	path, absolute := strings.CutPrefix(string(value), "/")
+	names, absolute, ok := whiteout.ParseRedirect(string(value))
 	at := merge.RootIno
 	if !absolute {
 		at = dir.dir.lower
 	}
-	if !isRedirect(path, absolute) || at == 0 {
+	if !ok || at == 0 {
 		f.log.Warn("bad redirect in the upper folder", "name", s.name, "redirect", string(value))
 		return 0
 	}
-	for name := range strings.SplitSeq(path, "/") {
+	for _, name := range names {
 		if at, err = f.lower.Lookup(at, name); err != nil {
 			f.log.Warn("a redirect of the upper folder leads nowhere", "name", s.name, "redirect", string(value), "err", err)
 			return 0
 		}
 	}
 	return at
-}
-
-// isRedirect reports whether path, without its leading slash, has nothing but
-// names in it, a single one if it is not absolute.
-func isRedirect(path string, absolute bool) bool {
-	for name := range strings.SplitSeq(path, "/") {
-		if name == "" || name == "." || name == ".." {
-			return false
-		}
-	}
-	return absolute || !strings.Contains(path, "/")
 }
 
 // rememberPath records in the upper where the lower file is of which n does

@@ -3,6 +3,7 @@ package whiteout
 import (
 	"errors"
 	"path"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -166,4 +167,21 @@ func FuzzUnescape(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestParseRedirect(t *testing.T) {
+	for value, want := range map[string]string{
+		"/a": "true /a", "/a/b c": "true /a/b c", "a": "true a", "...": "true ...",
+		"": "false", "/": "false", "//": "false", "/a/": "false", "/a//b": "false", "a/b": "false", "./a": "false",
+		".": "false", "..": "false", "/../a": "false", "/a/..": "false", "/./a": "false",
+	} {
+		names, absolute, ok := ParseRedirect(value)
+		got := strconv.FormatBool(ok)
+		if ok {
+			got += " " + map[bool]string{true: "/"}[absolute] + strings.Join(names, "/")
+		}
+		if got != want {
+			t.Errorf("ParseRedirect(%q): %s, want %s", value, got, want)
+		}
+	}
 }

@@ -106,3 +106,18 @@ func (x *Xattrs) Unescape(stored string) (name string, ok bool) {
 	}
 	return stored, true
 }
+
+// ParseRedirect splits the value of [Xattrs.Redirect] into the names on its
+// way: from the lower's root if it is absolute, else the name of a sibling. It
+// is not ok if there is no name, or one that leads anywhere but down
+// (ovl_get_redirect_xattr in the kernel's fs/overlayfs/namei.c).
+func ParseRedirect(value string) (names []string, absolute, ok bool) {
+	path, absolute := strings.CutPrefix(value, "/")
+	names = strings.Split(path, "/")
+	for _, name := range names {
+		if name == "" || name == "." || name == ".." {
+			return nil, absolute, false
+		}
+	}
+	return names, absolute, absolute || len(names) == 1
+}

@@ -149,6 +149,7 @@ var handmadeCases = []struct {
 		h.set("var", h.names.Origin, "99999")
 		h.origin("usr", "/etc/passwd")
 		h.sh(": > ../work/hub/99999; : > ../work/hub/x; mkdir ../work/hub/1; echo no > ../work/hub/" + h.number("/usr/lib/a.so"))
+		h.set("../work/hub/"+h.number("/usr/lib/a.so"), h.names.Nlink, "0")
 	}, "echo 1 > etc/x; echo 2 > var/y; echo 3 > usr/z", "C /etc\nA /etc/x\nC /usr\nA /usr/z\nC /var\nA /var/y"},
 	{"opaque folder", func(h *handmade) {
 		h.sh("mkdir etc; echo other > etc/passwd; mknod etc/conf.d c 0 0; mknod etc/ghost c 0 0")

@@ -31,10 +31,10 @@ type upperEntry struct {
 	opaque   bool
 	metacopy bool
 	partial  bool
-	limit    int64 // of a partial file
-	redirect string
+	limit    int64     // of a partial file
+	redirect *string   // nil: none
 	origin   merge.Ino // 0: none, or none that makes sense
-	nlink    uint64    // names in the union, of a file in the link hub
+	unnamed  bool      // a file in the link hub that has no name left in the union
 	owned    bool      // override_stat said who owns it
 }
 
@@ -157,7 +157,7 @@ func (r *upperReader) mark(e *upperEntry, stored, value string) {
 	case r.names.Opaque: // the kernel writes "x" for a folder with xattr whiteouts, which hides nothing
 		e.opaque = e.attr.IsDir() && value == whiteout.OpaqueValue
 	case r.names.Redirect:
-		e.redirect = value
+		e.redirect = &value
 	case r.names.Metacopy:
 		e.metacopy = e.attr.IsRegular()
 	case r.names.Whiteout:
@@ -167,7 +167,8 @@ func (r *upperReader) mark(e *upperEntry, stored, value string) {
 	case r.names.Partial:
 		e.markPartial(value)
 	case r.names.Nlink:
-		e.nlink, _ = strconv.ParseUint(value, 10, 32)
+		links, err := strconv.ParseUint(value, 10, 32)
+		e.unnamed = err == nil && links == 0
 	case whiteout.OverrideStat:
 		e.owned = overrideStat(&e.attr, value)
 	}

@@ -5,15 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path"
 	"slices"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"unio/cow/fsat"
 	"unio/unionfs/merge"
+	"unio/whiteout"
 )
 
 // mergeWalk walks the tree that an upper and a lower make together.
@@ -86,11 +85,18 @@ func (w *mergeWalk) readHub() error {
 	return nil
 }
 
-// inHub reports whether an entry of the hub stands for a lower node: one that
-// has no name left, or is not where its origin says, stands for nothing.
+// inHub reports whether an entry of the hub stands for a lower node, the one
+// that its name says: not if it has no name left.
 func (w *mergeWalk) inHub(name string, e *upperEntry) bool {
-	var a merge.Attr
-	return e.nlink > 0 && e.origin != 0 && name == hubName(e.origin) && w.lower.Attr(e.origin, &a) == nil
+	if e.unnamed || e.whiteout || e.attr.IsDir() {
+		return false
+	}
+	ino, err := w.sameType(parseIno(name), e)
+	if err != nil || ino == 0 || hubName(ino) != name {
+		return false
+	}
+	e.origin = ino
+	return true
 }
 
 // root returns the root of the merged tree, as a folder and as a node.
@@ -278,12 +284,9 @@ func (w *mergeWalk) continues(parent merge.Ino, name string, e *upperEntry) (low
 	if low, err = w.sameType(e.origin, e); low != 0 || err != nil {
 		return low, err
 	}
-	switch {
-	case strings.HasPrefix(e.redirect, "/"):
-		low, err = w.lookupPath(e.redirect)
-	case e.redirect != "":
-		low, err = w.lookup(parent, e.redirect)
-	default:
+	if e.redirect != nil {
+		low, err = w.redirected(parent, *e.redirect)
+	} else {
 		low, err = w.lookup(parent, name)
 	}
 	if err != nil {
@@ -320,11 +323,18 @@ func (w *mergeWalk) lookup(dir merge.Ino, name string) (merge.Ino, error) {
 	return ino, err
 }
 
-// lookupPath finds an absolute path in the lower, following no link; 0 if it
-// is not there.
-func (w *mergeWalk) lookupPath(p string) (merge.Ino, error) {
-	ino := merge.RootIno
-	for _, name := range strings.Split(strings.Trim(path.Clean(p), "/"), "/") {
+// redirected follows a redirect, but no link in the lower; 0 if it leads
+// nowhere.
+func (w *mergeWalk) redirected(parent merge.Ino, value string) (merge.Ino, error) {
+	names, absolute, ok := whiteout.ParseRedirect(value)
+	if !ok {
+		return 0, nil
+	}
+	ino := parent
+	if absolute {
+		ino = merge.RootIno
+	}
+	for _, name := range names {
 		var err error
 		if ino, err = w.lookup(ino, name); err != nil || ino == 0 {
 			return 0, err
