@@ -24,6 +24,9 @@ func main() {
 // run is the whole program, given its command line, the program's name
 // included. It returns the exit code.
 func run(args []string) int {
+	if name, ok := linkName(args); ok {
+		return linkMain(name, args)
+	}
 	ctx, stop := interruptible(context.Background())
 	defer stop()
 	app := newApp(os.Stdin, os.Stdout, os.Stderr)
