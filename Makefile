@@ -8,6 +8,8 @@ SHELL := /bin/bash
 GO      := $(CURDIR)/scripts/go
 PREFIX  ?= /usr/local
 DESTDIR ?=
+# Where mount(8) looks for the programs of filesystem types; nowhere else.
+MOUNTDIR ?= /sbin
 OUT     := $(CURDIR)/bin
 FUZZTIME ?= 10s
 TESTFLAGS ?=
@@ -34,9 +36,13 @@ build: need-build ## one static binary, bin/unio
 	@mkdir -p $(OUT)
 	CGO_ENABLED=0 $(GO) build -tags $(TAGS) -trimpath -ldflags '$(LDFLAGS)' -o $(OUT)/unio ./cmd/unio
 
-install: ## below $(DESTDIR)$(PREFIX): program, manual, completions
+install: ## below $(DESTDIR)$(PREFIX): program, links, manual, completions
 	@test -x $(OUT)/unio || { echo "run make build first"; exit 1; }
 	install -D -m 0755 $(OUT)/unio $(DESTDIR)$(PREFIX)/bin/unio
+	ln -sfn unio $(DESTDIR)$(PREFIX)/bin/unio-overlay
+	@if install -d $(DESTDIR)$(MOUNTDIR) && [ -w $(DESTDIR)$(MOUNTDIR) ]; then \
+		ln -sfn $(PREFIX)/bin/unio $(DESTDIR)$(MOUNTDIR)/mount.fuse.unio; \
+	else echo "mount -t fuse.unio needs a link $(MOUNTDIR)/mount.fuse.unio to $(PREFIX)/bin/unio"; fi
 	$(OUT)/unio man $(DESTDIR)$(PREFIX)/share/man/man1
 	install -d $(addprefix $(DESTDIR)$(PREFIX)/share/,bash-completion/completions zsh/site-functions fish/vendor_completions.d)
 	$(OUT)/unio completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/unio

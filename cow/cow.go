@@ -260,7 +260,7 @@ func (f *FS) openWork(o *Options) error {
 	return f.openOrphans(work, path)
 }
 
-// lockWork opens WORK and keeps others off it.
+// lockWork opens WORK and keeps others off it and off the upper.
 func (f *FS) lockWork(o *Options) (int, error) {
 	if o.WorkFD > 0 {
 		f.lock = o.WorkFD
@@ -274,6 +274,10 @@ func (f *FS) lockWork(o *Options) (int, error) {
 	f.lock = work
 	if err := unix.Flock(work, unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return -1, fmt.Errorf("lock %s: %w", o.Work, ErrInUse)
+	}
+	// Others may come with a work folder of their own.
+	if err := unix.Flock(f.top.held.fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return -1, fmt.Errorf("lock %s: %w", o.Upper, ErrInUse)
 	}
 	return work, nil
 }

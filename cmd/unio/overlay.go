@@ -117,7 +117,8 @@ func planOverlay(o *overlayopt.Options, d overlayDefaults) *overlayTask {
 	plain := or(o.Plain, d.plain)
 	t.Upper = cow.Options{
 		Upper: o.Upper, Work: o.Work, Root: t.Root, UserXattr: !t.Trusted, HostOwners: true, Volatile: o.Volatile,
-		AllNames: plain, NoMetacopy: !or(o.Metacopy, !plain), NoPartial: !or(o.Partial, !plain), NoRedirect: !or(o.Redirect, !plain),
+		WhiteoutNames: true,
+		AllNames:      plain, NoMetacopy: !or(o.Metacopy, !plain), NoPartial: !or(o.Partial, !plain), NoRedirect: !or(o.Redirect, !plain),
 	}
 	return t
 }
