@@ -123,7 +123,7 @@ const bottomScript = `
 mkdir -p a/b/c d e/f g h
 for i in 1 2 3; do echo one $i > a/$i; echo two $i > a/b/$i; echo three $i > a/b/c/$i; echo d $i > d/$i; echo e $i > e/f/$i; done
 head -c 300000 /dev/urandom > big; truncate -s 10M sparse; echo end >> sparse
-ln a/1 hard; ln -s a/b link; mkfifo fifo; mknod dev c 1 3; mknod blk b 7 9
+ln a/1 hard; ln -s a/b link; mkfifo fifo; mknod dev c 1 3; mknod blk b 240 9
 chmod 4755 a/2; chown 1:2 a/3; setfattr -n user.note -v text a/b; setfattr -n user.note -v text a/2
 setfattr -n user.overlay.opaque -v mine g; echo g > g/g
 touch -d @1000000000.123456789 d/1; touch h/empty`

@@ -64,3 +64,14 @@ func lookup(l merge.Lower, path string) (merge.Ino, error) {
 	}
 	return ino, nil
 }
+
+// content reads a whole file.
+func content(l merge.Lower, ino merge.Ino) (string, error) {
+	var a merge.Attr
+	if err := l.Attr(ino, &a); err != nil {
+		return "", err
+	}
+	buf := make([]byte, a.Size+1)
+	n, err := l.ReadAt(ino, buf, 0)
+	return string(buf[:n]), err
+}

@@ -10,7 +10,8 @@ import (
 )
 
 // Changer makes random changes to a tree. Most names are few, so that they come
-// back after they were deleted; many changes fail, which is part of it.
+// back after they were deleted; many changes fail, which is part of it. Nothing
+// outside the tree is ever touched: no symbolic link is followed.
 type Changer struct {
 	*rand.Rand
 	serial int
@@ -56,21 +57,29 @@ func (r *Changer) Step(root string) {
 	case 5:
 		os.Mkdir(to, 0o755)
 	case 6:
-		os.WriteFile(to, []byte(fmt.Sprint("file ", r.serial)), 0o644)
+		r.write(to, os.O_CREATE|os.O_TRUNC, "file ")
 	case 7:
-		unix.Fchmodat(unix.AT_FDCWD, path, uint32(0o600+r.IntN(64)), 0)
+		unix.Fchmodat(unix.AT_FDCWD, path, uint32(0o600+r.IntN(64)), unix.AT_SYMLINK_NOFOLLOW)
 	case 8:
 		os.Lchown(path, r.IntN(9), r.IntN(9))
 	case 9:
 		os.Link(path, to)
 	case 10:
-		os.Symlink(path[len(root):], to)
+		os.Symlink(filepath.Join("none", path[len(root):]), to)
 	case 11:
-		if f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0); err == nil {
-			fmt.Fprint(f, "more ", r.serial)
-			f.Close()
-		}
+		r.write(path, os.O_APPEND, "more ")
 	case 12:
 		unix.Lsetxattr(path, "user.n", fmt.Append(nil, r.serial), 0)
 	}
+}
+
+// write opens and writes a file, and neither follows a link out of the tree
+// nor waits for a fifo's reader.
+func (r *Changer) write(path string, flags int, text string) {
+	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|flags, 0o644)
+	if err != nil {
+		return
+	}
+	fmt.Fprint(f, text, r.serial)
+	f.Close()
 }
