@@ -206,10 +206,23 @@ func (f *FS) open(o Options) error {
 		}
 	}
 	f.learnHoles()
+	if err := f.tryXattr(); err != nil {
+		return fmt.Errorf("the filesystem of %s cannot hold an upper folder: %w", o.Upper, err)
+	}
 	if err := f.adoptRoot(); err != nil {
 		return fmt.Errorf("prepare upper folder %s: %w", o.Upper, err)
 	}
 	return f.load()
+}
+
+// tryXattr finds out whether the upper's filesystem takes our attributes:
+// better now than at the first copy-up.
+func (f *FS) tryXattr() error {
+	err := fsat.SetXattr(f.tmp, "", f.names.Origin, nil, 0)
+	if err == unix.ENOTSUP || err == unix.EPERM {
+		return fmt.Errorf("set the extended attribute %s: %w", f.names.Origin, err)
+	}
+	return nil
 }
 
 // adoptRoot gives the root of a fresh upper the attributes of the lower's.
