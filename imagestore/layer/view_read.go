@@ -145,3 +145,18 @@ func shortRead(layer uint32, err error) error {
 	}
 	return fmt.Errorf("read tar of layer %d: %w", layer, err)
 }
+
+// Place tells where the content of a regular file begins: which layer's tar,
+// counted from the bottom, and at which byte of it. Two files of one length at
+// the same place of the same tar have the same content. Not ok: it is empty,
+// or all hole.
+func (v *View) Place(ino merge.Ino) (layer int, at int64, ok bool) {
+	var err error
+	defer catchFault(debug.SetPanicOnFault(true), &err)
+	n, err := v.regular(ino)
+	if err != nil || n.list().count == 0 {
+		return 0, 0, false
+	}
+	x, l, err := v.extent(n.list(), 0, n.size())
+	return int(l), x.At, err == nil
+}
