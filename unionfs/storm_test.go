@@ -64,9 +64,17 @@ func (s *storm) step() {
 // TestStorm has eight workers change one tree at random. Whatever comes out,
 // nothing hangs, and the upper on disk says the same as the live union.
 func TestStorm(t *testing.T) {
+	for lower, env := range lowerKinds {
+		t.Run(lower, func(t *testing.T) { stormOver(t, env) })
+	}
+}
+
+func stormOver(t *testing.T, env []string) {
+	t.Helper()
 	r := newRig(t, `mkdir -p lower/one/deep lower/two a b/y
 for d in lower/one lower/two lower/one/deep a; do for i in 0 1 2 3; do echo $d$i > $d/n$i; done; done
 ln lower/one/n0 lower/two/n5; ln lower/one/n0 a/n5`)
+	r.env = env
 	r.mount(false)
 	for round := range 3 {
 		var wait sync.WaitGroup

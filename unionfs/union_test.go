@@ -93,22 +93,34 @@ const xattrs = `find . | sort | xargs -d '\n' getfattr -hdm-`
 const settle = `find . -newermt '-1 hour' -exec touch -h -d 2021-01-01 {} +`
 
 func TestScenarios(t *testing.T) {
-	for name, script := range scenarios {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := newRig(t, lowerScript)
-			plain := t.TempDir()
-			r.sh(plain, "cp -a "+r.lower+"/. . ;"+script+"\n"+settle)
-			r.mount(false)
-			r.run(script + "\n" + settle)
-			want := r.tree(plain)
-			r.equal("live", r.tree(r.dir), want)
-			r.remount()
-			r.equal("remounted", r.tree(r.dir), want)
-			r.equal("xattr", r.run(xattrs), r.sh(plain, xattrs))
-			r.run("rm -rf -- *; test -z \"$(ls -A)\"")
-		})
+	for lower, env := range lowerKinds {
+		for name, script := range scenarios {
+			t.Run(lower+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				r := newRig(t, lowerScript)
+				r.env = env
+				r.scenario(script)
+			})
+		}
 	}
+}
+
+// lowerKinds is what is added to a server's environment for each kind of lower.
+var lowerKinds = map[string][]string{"view": nil, "folders": {foldersEnv + "=1"}}
+
+// scenario runs a script on the union and on a copy of the lower, and compares.
+func (r *rig) scenario(script string) {
+	r.t.Helper()
+	plain := r.t.TempDir()
+	r.sh(plain, "cp -a "+r.lower+"/. . ;"+script+"\n"+settle)
+	r.mount(false)
+	r.run(script + "\n" + settle)
+	want := r.tree(plain)
+	r.equal("live", r.tree(r.dir), want)
+	r.remount()
+	r.equal("remounted", r.tree(r.dir), want)
+	r.equal("xattr", r.run(xattrs), r.sh(plain, xattrs))
+	r.run("rm -rf -- *; test -z \"$(ls -A)\"")
 }
 
 func TestOpenForWriteLeavesNoTrace(t *testing.T) {
@@ -140,23 +152,28 @@ func TestMetadataCopyUpCopiesNoData(t *testing.T) {
 }
 
 func TestInodeNumbersStay(t *testing.T) {
-	r := newRig(t, lowerScript)
-	r.mount(false)
-	numbers := "stat -c '%n %i' etc etc/passwd usr/lib usr/lib/big usr/bin/b usr/bin/c etc/lib"
-	before := r.run(numbers)
-	r.run("echo x >> etc/passwd; chmod 700 usr/lib etc; echo y >> usr/bin/b; chown -h 3:3 etc/lib; touch new")
-	r.equal("after copy-up", r.run(numbers), before)
-	fresh := r.run("stat -c %i new")
-	r.run("mv usr/lib usr/x; mv usr/x usr/lib; mv new new2")
-	r.equal("after rename", r.run(numbers), before)
-	r.remount()
-	r.equal("after remount", r.run(numbers), before)
-	r.equal("new file", r.run("stat -c %i new2"), fresh)
-	for line := range strings.Lines(r.run("ls -iAU etc; ls -iAU usr/lib")) {
-		f := strings.Fields(line)
-		if len(f) == 2 && !strings.Contains(r.run("find . -inum "+f[0]), "/"+f[1]) {
-			t.Errorf("d_ino of %s is not its st_ino", f[1])
-		}
+	for lower, env := range lowerKinds {
+		t.Run(lower, func(t *testing.T) {
+			r := newRig(t, lowerScript)
+			r.env = env
+			r.mount(false)
+			numbers := "stat -c '%n %i' etc etc/passwd usr/lib usr/lib/big usr/bin/b usr/bin/c etc/lib"
+			before := r.run(numbers)
+			r.run("echo x >> etc/passwd; chmod 700 usr/lib etc; echo y >> usr/bin/b; chown -h 3:3 etc/lib; touch new")
+			r.equal("after copy-up", r.run(numbers), before)
+			fresh := r.run("stat -c %i new")
+			r.run("mv usr/lib usr/x; mv usr/x usr/lib; mv new new2")
+			r.equal("after rename", r.run(numbers), before)
+			r.remount()
+			r.equal("after remount", r.run(numbers), before)
+			r.equal("new file", r.run("stat -c %i new2"), fresh)
+			for line := range strings.Lines(r.run("ls -iAU etc; ls -iAU usr/lib")) {
+				f := strings.Fields(line)
+				if len(f) == 2 && !strings.Contains(r.run("find . -inum "+f[0]), "/"+f[1]) {
+					t.Errorf("d_ino of %s is not its st_ino", f[1])
+				}
+			}
+		})
 	}
 }
 

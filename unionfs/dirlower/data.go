@@ -54,6 +54,9 @@ func (t *Tree) openContent(n *node) (*content, error) {
 		return nil, err
 	}
 	defer f.release()
+	if err := t.checkRegular(&f); err != nil {
+		return nil, err
+	}
 	fd, err := openData(f.fd, f.name)
 	if err != nil {
 		return nil, staleIfGone(err)
@@ -70,6 +73,21 @@ func (t *Tree) openContent(n *node) (*content, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// checkRegular refuses a file that stands for a device or the like.
+func (t *Tree) checkRegular(f *file) error {
+	if t.layers[f.layer].override == "" {
+		return nil
+	}
+	a := merge.Attr{Mode: unix.S_IFREG}
+	if err := t.applyOverride(f.fd, f.name, f.layer, &a); err != nil {
+		return err
+	}
+	if !a.IsRegular() {
+		return unix.EINVAL
+	}
+	return nil
 }
 
 // openData opens a regular file for reading, without a trace in its access
