@@ -25,7 +25,7 @@ TAGS := urfave_cli_no_docs
 # What needs no mount of its own, and the server's tests: under the race detector.
 RACE := ./whiteout/... ./cow/... ./unionfs/... ./imagestore/... ./build/... ./container/...
 
-.PHONY: all build install demo test test-rootless race lint fuzz bench posix clean need-build need-test need-demo
+.PHONY: all build install demo test test-long test-rootless race lint fuzz bench posix clean need-build need-test need-demo
 
 all: build
 
@@ -54,6 +54,9 @@ demo: need-demo build ## the whole journey, with real output
 
 test: need-test build ## everything, as root with real mounts, registries and clients
 	@scripts/test.sh $(TESTFLAGS)
+
+test-long: need-test ## random operations on partly copied files, a million of each kind
+	UNIO_TEST_LONG=1 $(GO) test -count=1 -timeout 3h -run '^TestFsx' ./unionfs
 
 test-rootless: need-test ## what an ordinary user can do, as the user nobody when started by root
 	@scripts/test-rootless.sh
