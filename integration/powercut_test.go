@@ -221,7 +221,7 @@ func TestPowerCut(t *testing.T) {
 	r.run("import", "-q", r.path("lower.tar"), "example/pc:1")
 	rounds, most := 10, 500*time.Millisecond
 	if os.Getenv("UNIO_TEST_LONG") != "" {
-		rounds, most = 200, 3*time.Second
+		rounds, most = 200, time.Second
 	}
 	seed := uint64(time.Now().UnixNano())
 	for round := range rounds {
