@@ -17,7 +17,7 @@ type Xattrs struct {
 	Nlink   string // on a file in the link hub: decimal count of its names in the union
 	Partial string // on a regular file: decimal number of bytes below which a hole shows the lower's data
 
-	// A union's own two namespaces, each with the prefix under which a user's
+	// A union's own namespaces, each with the prefix under which a user's
 	// attribute of that namespace is stored in an upper folder, as overlayfs
 	// does for nested overlays (overlayfs.rst, "Nesting overlayfs mounts"). The
 	// namespaces of a union of the other kind are its users' data: a rootless
@@ -52,6 +52,9 @@ func newXattrs(ns string) Xattrs {
 		private: [][2]string{
 			{ns + "overlay.", ns + "overlay.overlay."},
 			{ns + "unio.", ns + "unio.unio."},
+			// What fuse-overlayfs keeps in layers that it has served is
+			// nobody's data either.
+			{"user.fuseoverlayfs.", "user.fuseoverlayfs.fuseoverlayfs."},
 		},
 	}
 }

@@ -107,7 +107,11 @@ func (d *Docker) Close() error {
 }
 
 // Podman is a podman, and buildah, store of its own.
-type Podman struct{ dir string }
+type Podman struct {
+	dir string
+	// MountProgram is what mounts the store's layers; empty: podman's choice.
+	MountProgram string
+}
 
 // NewPodman prepares a store below dir. Close takes away its mounts.
 func NewPodman(dir string) (*Podman, error) {
@@ -118,9 +122,13 @@ func NewPodman(dir string) (*Podman, error) {
 }
 
 func (p *Podman) store() []string {
-	return []string{
+	args := []string{
 		"--root", filepath.Join(p.dir, "root"), "--runroot", filepath.Join(p.dir, "run"), "--storage-driver", "overlay",
 	}
+	if p.MountProgram != "" {
+		args = append(args, "--storage-opt", "overlay.mount_program="+p.MountProgram)
+	}
+	return args
 }
 
 // Run runs podman on the store.
