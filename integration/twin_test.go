@@ -24,6 +24,7 @@ type twin struct {
 	log          []string // what was done, for the report of a failure
 	started      time.Time
 	inodes       map[inodeKey]uint64     // of the plain folder → of the mount
+	lowerLinks   bool                    // a file may have the link count of the lower, which is higher
 	foreign      func(xattr string) bool // attributes not to compare
 }
 

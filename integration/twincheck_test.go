@@ -54,8 +54,11 @@ func (w *twin) assertTree(when, dir string) {
 		for name, e := range entries {
 			if e.MTime.Sec >= w.started.Unix() {
 				e.MTime = unix.Timespec{Sec: w.started.Unix()}
-				entries[name] = e
 			}
+			if w.lowerLinks {
+				e.Nlink = 1
+			}
+			entries[name] = e
 		}
 	}
 	for _, line := range tree.Diff(want, got, 20) {
@@ -76,7 +79,7 @@ func (w *twin) assertInodes(when string) {
 			w.t.Errorf("%s: %s: %v", when, name, err)
 			continue
 		}
-		if want.Nlink != got.Nlink {
+		if want.Nlink != got.Nlink && !(w.lowerLinks && got.Nlink > want.Nlink) {
 			w.t.Errorf("%s: %s: %d links, want %d", when, name, got.Nlink, want.Nlink)
 		}
 		if before, known := w.inodes[key]; known && before != got.Ino {
