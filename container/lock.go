@@ -15,6 +15,16 @@ var errLocked = errors.New("locked by another process")
 // missing. With wait it waits for its turn, otherwise it gives errLocked. The
 // lock ends with unlock or with the process.
 func lockFile(path string, wait bool) (unlock func(), err error) {
+	f, err := openLock(path, wait)
+	if err != nil {
+		return nil, err
+	}
+	return func() { f.Close() }, nil
+}
+
+// openLock is lockFile for who passes the lock on to other processes: it is
+// held as long as one of them has a copy of the descriptor open.
+func openLock(path string, wait bool) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
@@ -37,5 +47,5 @@ func lockFile(path string, wait bool) (unlock func(), err error) {
 		f.Close()
 		return nil, &os.PathError{Op: "lock", Path: path, Err: err}
 	}
-	return func() { f.Close() }, nil
+	return f, nil
 }

@@ -37,7 +37,13 @@ type MountOptions struct {
 	// Server is the command line, the path of the program first, of a
 	// process that calls [Store.Serve] with descriptor 3.
 	Server []string
-	Debug  bool // the server's log has every detail
+	// Keeper is that of one that calls [Store.Keep]; empty: the mount ends with
+	// its server.
+	Keeper []string
+	// Remount makes the mount anew when its server has died, as is done on
+	// kernels that cannot do better.
+	Remount bool
+	Debug   bool // the server's log has every detail
 }
 
 // task is what the server is told, in JSON, over its control socket.
@@ -48,6 +54,9 @@ type task struct {
 	Writeback bool
 	Volatile  bool
 	Debug     bool
+	Server    []string // command lines, with the path that the program had
+	Keeper    []string
+	Remount   bool
 }
 
 // answer is what the server says when the mount answers, or cannot be made.
@@ -75,12 +84,23 @@ func (s *Store) Mount(ctx context.Context, o MountOptions) (*Mount, error) {
 	t := task{
 		Mount: m, Suid: o.Suid, Dev: o.Dev, Others: o.Others || os.Geteuid() == 0,
 		Writeback: o.Writeback, Volatile: o.Volatile, Debug: o.Debug,
+		Server: byPath(o.Server), Keeper: byPath(o.Keeper), Remount: o.Remount,
 	}
 	if err := start(ctx, o.Server, t); err != nil {
 		removeMade(m.Made)
 		return nil, err
 	}
 	return m, nil
+}
+
+// byPath names the program of a command line by its path instead of
+// /proc/self/exe: a program that takes its place there later is meant, too.
+func byPath(line []string) []string {
+	self, err := os.Executable()
+	if err != nil || len(line) == 0 || line[0] != "/proc/self/exe" {
+		return line
+	}
+	return append([]string{self}, line[1:]...)
 }
 
 // plan decides on everything about a mount but its folder's existence.

@@ -27,11 +27,12 @@ type Mount struct {
 	ImageName string
 	ReadOnly  bool
 	Server    process
+	Keeper    process // starts another server when that one dies; none for a moment after mounting
 	Created   time.Time
 	Made      []string // folders made for the mount, outermost first, which go with it
 	Log       string   // file the server writes to
 
-	// Dead says that the server has ended without unmounting. It is found
+	// Dead says that server and keeper have ended without unmounting. It is found
 	// out by whoever reads the note.
 	Dead bool `json:"-"`
 }
@@ -84,7 +85,7 @@ func (s *Store) settle(m *Mount) bool {
 		s.log.Error("mount table", "err", err)
 		return false
 	}
-	alive := m.Server.alive()
+	alive := m.Server.alive() || m.Keeper.alive()
 	if !mounted && !alive {
 		s.forget(m)
 	}
@@ -142,7 +143,9 @@ func (s *Store) forget(m *Mount) {
 	if err := os.Remove(s.notePath(m.ID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.log.Warn("note of a mount stays", "id", m.ID, "err", err)
 	}
-	_ = s.inMountsDir(m.ID, os.Remove) // left by a server that was killed
+	for _, kind := range []string{statsSocket, controlSocket} {
+		_ = s.inMountsDir(m.ID, kind, os.Remove) // left by a server that was killed
+	}
 	if m.Container == "" && m.Log != "" {
 		os.Remove(m.Log)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"unio/cow"
 	"unio/unionfs"
+	"unio/unionfs/keeper"
 	"unio/unionfs/merge"
 )
 
@@ -40,30 +41,45 @@ func (s *Store) Serve(ctx context.Context, control *os.File, o ServeOptions) err
 	if err := closeOnExec(); err != nil {
 		return err
 	}
-	var t task
-	if err := json.NewDecoder(control).Decode(&t); err != nil {
-		return fmt.Errorf("read the task: %w", err)
-	}
-	if t.Mount == nil {
-		return errors.New("read the task: it names no mount")
+	got, err := readOrder(control)
+	if err != nil {
+		return err
 	}
 	unionfs.PrepareProcess()
-	s.log = serverLog(&t)
+	t := &got.task
+	s.log = serverLog(t)
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
-	w := &served{store: s, task: &t, log: s.log, start: time.Now()}
-	err := w.open(ctx, o)
-	if sayErr := tell(control, err); err == nil && sayErr != nil {
+	w := &served{store: s, task: t, legacy: got.Legacy, log: s.log, start: time.Now(), reloads: make(chan reload)}
+	err = w.open(ctx, o)
+	if w.legacy == nil {
+		err = w.report(control, err)
+	}
+	if err == nil {
+		s.log.Info("mounted", "dir", t.Mount.Dir, "target", t.Mount.Target(), "image", t.Mount.Image,
+			"read-only", t.Mount.ReadOnly, "restarts", w.restarts())
+		err = w.serve(control, signals)
+	}
+	switch {
+	case w.left:
+		return nil // nothing is closed: all of it is in use
+	case err != nil && w.takeover() != nil && w.server == nil:
+		s.log.Error("take over", "dir", t.Mount.Dir, "err", err)
+		return err // as if it had died: the keeper decides
+	}
+	err = errors.Join(err, w.close())
+	s.log.Info("ended", "dir", t.Mount.Dir, "err", err)
+	return err
+}
+
+// report tells the caller of Mount how opening went.
+func (w *served) report(control *os.File, err error) error {
+	sayErr := tell(control, err)
+	if err == nil && sayErr != nil {
 		err = sayErr // the caller has gone, perhaps by Ctrl-C
 		_ = w.server.Unmount(true)
 	}
 	control.Close()
-	if err == nil {
-		s.log.Info("mounted", "dir", t.Mount.Dir, "target", t.Mount.Target(), "image", t.Mount.Image, "read-only", t.Mount.ReadOnly)
-		err = w.serve(signals)
-	}
-	err = errors.Join(err, w.close())
-	s.log.Info("ended", "dir", t.Mount.Dir, "err", err)
 	return err
 }
 
@@ -96,18 +112,29 @@ type served struct {
 	store  *Store
 	task   *task
 	log    *slog.Logger
-	unlock func()
+	legacy *keeper.Legacy // of a dead server; nil: this is the first
+	files  keeper.Files   // that it has left
+	ledger *unionfs.Ledger
+	lock   *os.File // of the container
 	lower  Lower
 	upper  *cow.FS
 	server *unionfs.Server
 	stats  io.Closer
+	ctl    io.Closer
 	noted  bool
+	keeper *keeper.Keeper // nil: there is none
+	left   bool           // for another server
 	start  time.Time
+
+	reloads chan reload
 }
 
 // open takes everything into use, up to the mount itself.
 func (w *served) open(ctx context.Context, o ServeOptions) (err error) {
 	m := w.task.Mount
+	if err := w.inherit(); err != nil {
+		return err
+	}
 	if m.Container != "" {
 		if err := w.openContainer(); err != nil {
 			return err
@@ -124,6 +151,7 @@ func (w *served) open(ctx context.Context, o ServeOptions) (err error) {
 	w.server, err = unionfs.Mount(unionfs.Options{
 		Lower: w.lower, Cow: w.upper, ReadOnly: m.ReadOnly, Dir: m.Dir, FsName: m.Target(),
 		AllowOther: w.task.Others, Suid: w.task.Suid, Dev: w.task.Dev, Writeback: w.task.Writeback, Log: w.log,
+		Takeover: w.takeover(), Ledger: w.ledger,
 	})
 	if err != nil {
 		return err
@@ -141,7 +169,10 @@ func (w *served) openContainer() (err error) {
 	if err != nil {
 		return err
 	}
-	w.unlock, err = lockFile(c.lockPath(), false)
+	if w.lock, err = w.inheritedLock(lockContainer); err != nil || w.lock != nil {
+		return err
+	}
+	w.lock, err = openLock(c.lockPath(), false)
 	if errors.Is(err, errLocked) {
 		if other, noteErr := w.store.readNote(c.ID); noteErr == nil {
 			return mountedAt(c, other.Dir)
@@ -159,10 +190,21 @@ func (w *served) openUpper() (err error) {
 	if root := os.Geteuid() == 0; root != c.Privileged {
 		return fmt.Errorf("container %s was made %s and cannot be mounted %s", c.Name, byWhom(c.Privileged), byWhom(root))
 	}
-	w.upper, err = cow.Open(cow.Options{
+	o := cow.Options{
 		Upper: c.UpperDir(), Work: c.WorkDir(), Lower: w.lower, Root: c.Privileged, Log: w.log,
-		Volatile: w.task.Volatile,
-	})
+		Volatile: w.task.Volatile, Resume: w.takeover() != nil,
+	}
+	work, err := w.inheritedLock(lockWork)
+	if err != nil {
+		return err
+	}
+	if work != nil {
+		defer work.Close()
+		if o.WorkFD, err = unix.FcntlInt(work.Fd(), unix.F_DUPFD_CLOEXEC, 0); err != nil {
+			return os.NewSyscallError("dup", err)
+		}
+	}
+	w.upper, err = cow.Open(o)
 	return err
 }
 
@@ -182,6 +224,15 @@ func (w *served) publish() (err error) {
 	if w.stats, err = w.store.serveStats(m.ID, w.figures, w.log); err != nil {
 		return err
 	}
+	if w.ctl, err = w.store.serveReloads(m.ID, w.reloads); err != nil {
+		return err
+	}
+	m.Keeper = process{}
+	if w.takeover() != nil {
+		if m.Keeper, err = processOf(os.Getppid()); err != nil {
+			return err
+		}
+	}
 	if err := w.store.note(m); err != nil {
 		return err
 	}
@@ -196,6 +247,7 @@ func (w *served) figures() *Stats {
 		Dir: m.Dir, Target: m.Target(), Requests: w.server.Requests(),
 		Stats: w.server.Stats(), Process: ownStats(w.start),
 	}
+	s.Process.Restarts = uint64(w.restarts())
 	for _, n := range s.Requests {
 		s.Total += n
 	}
@@ -206,14 +258,38 @@ func (w *served) figures() *Stats {
 	return s
 }
 
-// serve waits for the end of the mount, and ends it when a signal says so.
-func (w *served) serve(signals <-chan os.Signal) error {
+// serve waits for the end of the mount, and ends it when a signal says so. It
+// sees to it that there is a keeper.
+func (w *served) serve(control *os.File, signals <-chan os.Signal) error {
 	done := make(chan error, 1)
 	go func() { done <- w.server.Wait() }()
+	var keep <-chan time.Time
+	if len(w.task.Keeper) > 0 && !w.join(control) {
+		keep = time.After(keepAfter)
+	}
+	lost := w.lost()
 	for {
 		select {
 		case err := <-done:
 			return err
+		case <-keep:
+			if err := w.keep(w.task.Keeper[0]); err != nil {
+				w.log.Error("nobody keeps this mount", "err", err)
+				keep = time.After(keeperPause)
+			}
+			lost = w.lost()
+		case <-lost:
+			w.log.Warn("the keeper has died")
+			w.keeper, lost, keep = nil, nil, time.After(keeperPause)
+		case r := <-w.reloads:
+			err := w.leave(r)
+			r.answer <- err
+			<-r.sent
+			if err == nil {
+				w.left = true
+				return nil
+			}
+			lost = w.lost()
 		case sig := <-signals:
 			if sig != unix.SIGHUP {
 				w.log.Info("unmount", "signal", sig.String())
@@ -236,6 +312,9 @@ func (w *served) end() {
 // close gives everything back, in reverse.
 func (w *served) close() error {
 	var errs []error
+	if w.ctl != nil {
+		errs = append(errs, w.ctl.Close())
+	}
 	if w.server != nil {
 		errs = append(errs, w.server.Wait())
 	}
@@ -251,8 +330,9 @@ func (w *served) close() error {
 	if w.noted {
 		w.store.forget(w.task.Mount)
 	}
-	if w.unlock != nil {
-		w.unlock()
+	w.dismiss()
+	if w.lock != nil {
+		w.lock.Close()
 	}
 	return errors.Join(errs...)
 }

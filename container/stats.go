@@ -89,7 +89,7 @@ func (s *Store) AllStats() ([]*Stats, error) {
 
 func (s *Store) statsOf(m *Mount) (*Stats, error) {
 	stats := Stats{Dir: m.Dir, Target: m.Target()}
-	err := s.inMountsDir(m.ID, func(path string) error {
+	err := s.inMountsDir(m.ID, statsSocket, func(path string) error {
 		conn, err := net.DialTimeout("unix", path, statsWait)
 		if err != nil {
 			return err
@@ -106,27 +106,48 @@ func (s *Store) statsOf(m *Mount) (*Stats, error) {
 	return &stats, nil
 }
 
+// Sockets of a mount, beside its note.
+const (
+	statsSocket   = "sock"
+	controlSocket = "ctl"
+)
+
 // inMountsDir calls do with a path of a mount's socket that is short enough
 // for a socket address (108 bytes, unix(7)) however deep the run root lies.
-func (s *Store) inMountsDir(id string, do func(path string) error) error {
+func (s *Store) inMountsDir(id, kind string, do func(path string) error) error {
 	dir, err := os.Open(s.mountsDir())
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	return do(fdPath(int(dir.Fd())) + "/" + id[:16] + ".sock")
+	return do(fdPath(int(dir.Fd())) + "/" + id[:16] + "." + kind)
 }
 
-// statsServer answers every connection with the figures.
-type statsServer struct {
+// socket is one on which a server answers.
+type socket struct {
 	listener net.Listener
 	remove   func() error
 }
 
-// serveStats listens on the socket of a mount.
+// serveStats answers every connection with the figures.
 func (s *Store) serveStats(id string, figures func() *Stats, log *slog.Logger) (io.Closer, error) {
-	v := &statsServer{remove: func() error {
-		return s.inMountsDir(id, func(path string) error {
+	v, err := s.listen(id, statsSocket)
+	if err != nil {
+		return nil, err
+	}
+	go v.accept(log, func(conn net.Conn) {
+		_ = conn.SetDeadline(time.Now().Add(statsWait))
+		if err := json.NewEncoder(conn).Encode(figures()); err != nil {
+			log.Debug("stats", "err", err)
+		}
+	})
+	return v, nil
+}
+
+// listen opens a socket of a mount, in place of one that a dead server left.
+func (s *Store) listen(id, kind string) (*socket, error) {
+	v := &socket{remove: func() error {
+		return s.inMountsDir(id, kind, func(path string) error {
 			if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
@@ -136,10 +157,10 @@ func (s *Store) serveStats(id string, figures func() *Stats, log *slog.Logger) (
 	if err := os.MkdirAll(s.mountsDir(), 0o700); err != nil {
 		return nil, err
 	}
-	if err := v.remove(); err != nil { // of a server that was killed
+	if err := v.remove(); err != nil {
 		return nil, err
 	}
-	err := s.inMountsDir(id, func(path string) (err error) {
+	err := s.inMountsDir(id, kind, func(path string) (err error) {
 		v.listener, err = net.Listen("unix", path)
 		return err
 	})
@@ -148,29 +169,26 @@ func (s *Store) serveStats(id string, figures func() *Stats, log *slog.Logger) (
 	}
 	// The path that it knows ends with a descriptor that is closed by now.
 	v.listener.(*net.UnixListener).SetUnlinkOnClose(false)
-	go v.accept(figures, log)
 	return v, nil
 }
 
-func (v *statsServer) accept(figures func() *Stats, log *slog.Logger) {
+// accept serves one connection after the other.
+func (v *socket) accept(log *slog.Logger, serve func(net.Conn)) {
 	for {
 		conn, err := v.listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
 		if err != nil {
-			log.Warn("stats", "err", err)
+			log.Warn("accept", "err", err)
 			time.Sleep(time.Second) // as when descriptors run out
 			continue
 		}
-		_ = conn.SetDeadline(time.Now().Add(statsWait))
-		if err := json.NewEncoder(conn).Encode(figures()); err != nil {
-			log.Debug("stats", "err", err)
-		}
+		serve(conn)
 		conn.Close()
 	}
 }
 
-func (v *statsServer) Close() error {
+func (v *socket) Close() error {
 	return errors.Join(v.listener.Close(), v.remove())
 }

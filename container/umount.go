@@ -53,7 +53,7 @@ func (s *Store) unmount(ctx context.Context, m *Mount, o UnmountOptions) error {
 	if o.Lazy {
 		atMost = busyRetry
 	}
-	ended, err := m.Server.wait(ctx, atMost)
+	ended, err := m.wait(ctx, atMost)
 	switch {
 	case err != nil:
 		return err
@@ -65,6 +65,21 @@ func (s *Store) unmount(ctx context.Context, m *Mount, o UnmountOptions) error {
 	}
 	s.forget(m) // it did so itself, unless it was killed meanwhile
 	return nil
+}
+
+// wait waits until the server has ended, and the keeper, which outlives it when
+// it has been killed.
+func (m *Mount) wait(ctx context.Context, atMost time.Duration) (ended bool, err error) {
+	end := time.Now().Add(atMost)
+	for _, p := range []process{m.Server, m.Keeper} {
+		if p.Pid == 0 {
+			continue
+		}
+		if ended, err := p.wait(ctx, time.Until(end)); err != nil || !ended {
+			return ended, err
+		}
+	}
+	return true, nil
 }
 
 // busyRetry is how long a mount may be busy before that is an error: a process

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"unio/cow/failpoint"
 	"unio/cow/fsat"
 	"unio/unionfs/merge"
 	"unio/whiteout"
@@ -54,6 +55,7 @@ func (f *FS) orphanize(n *node, fd int, name string, cover bool) error {
 	if err := f.freshEntry(entry, func() error { return f.hide(f.orphan.held.fd, entry) }); err != nil {
 		return err
 	}
+	failpoint.Hit("orphan.whiteout")
 	if err := fsat.Rename(f.orphan.held.fd, entry, fd, name, unix.RENAME_EXCHANGE); err != nil {
 		f.dropEntry(entry)
 		return err
@@ -84,7 +86,9 @@ func (f *FS) foster(n *node, fd int, name string) error {
 	}
 	entry, to := orphanEntry(n.ino), f.orphan.held.fd
 	if !n.isDir() {
-		return f.freshEntry(entry, func() error { return fsat.Link(fd, name, to, entry) })
+		err := f.freshEntry(entry, func() error { return fsat.Link(fd, name, to, entry) })
+		failpoint.Hit("orphan.linked")
+		return err
 	}
 	err := f.freshEntry(entry, func() error { return fsat.Mkdir(to, entry, 0o700) })
 	if err != nil {
@@ -94,6 +98,7 @@ func (f *FS) foster(n *node, fd int, name string) error {
 		f.dropEntry(entry)
 		return err
 	}
+	failpoint.Hit("orphan.folder")
 	return nil
 }
 

@@ -230,12 +230,10 @@ func (f *FS) rmdir(d *node, name string, n *node) error {
 		return err
 	}
 	defer h.release()
-	keep := f.keeps(n)
+	keep := f.keeps(n) || n.inUpper && below != 0 // an orphan that nobody wants goes at once
 	switch {
 	case keep:
 		err = f.orphanize(n, h.fd, name, below != 0)
-	case n.inUpper && below != 0:
-		err = f.coverDir(h.fd, name)
 	case n.inUpper:
 		err = fsat.Rmdir(h.fd, name)
 	default:

@@ -32,18 +32,6 @@ func (f *FS) cover(fd int, name string) error {
 	return nil
 }
 
-// coverDir replaces an empty folder of the upper by a whiteout, in one step.
-func (f *FS) coverDir(fd int, name string) error {
-	temp := f.tempName()
-	if err := f.hide(f.tmp, temp); err != nil {
-		return err
-	}
-	err := fsat.Rename(f.tmp, temp, fd, name, unix.RENAME_EXCHANGE)
-	failpoint.Hit("rmdir.covered")
-	f.discard(temp)
-	return err
-}
-
 // whiteoutAt runs link with the name in WORK/tmp of the whiteout that all
 // others are links of, and makes a new one when there is none or it has as
 // many links as the filesystem allows.

@@ -27,7 +27,8 @@ var arrows = map[string][]string{
 	"imagestore":          {"imagestore/blob", "imagestore/layer"},
 	"imagestore/archive":  {"imagestore", "imagestore/blob", "imagestore/layer"},
 	"imagestore/registry": {"imagestore", "imagestore/blob", "imagestore/layer"},
-	"container":           {"imagestore", "unionfs", "unionfs/transport", "cow", "cow/fsat"},
+	"unionfs/keeper":      {"unionfs", "unionfs/transport"},
+	"container":           {"imagestore", "unionfs", "unionfs/keeper", "unionfs/transport", "cow", "cow/fsat"},
 	"build":               {"imagestore", "imagestore/layer", "container"},
 }
 

@@ -43,6 +43,7 @@ func commands() []*cli.Command {
 		overlayServerCommand(),
 		runnerCommand(),
 		serveCommand(),
+		keepCommand(),
 		versionCommand(),
 	}
 }

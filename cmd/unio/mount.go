@@ -108,6 +108,7 @@ func (e *env) mountTarget(ctx context.Context, t *target, name string, o contain
 		o.Container, fresh = made, true
 	}
 	o.Server = e.command("serve", "--", shownTarget(o), o.Dir)
+	o.Keeper = e.command("keep", "--", shownTarget(o), o.Dir)
 	m, err := cs.Mount(ctx, o)
 	if err != nil && fresh {
 		if rmErr := cs.Remove(context.WithoutCancel(ctx), o.Container, container.RemoveOptions{}); rmErr != nil {

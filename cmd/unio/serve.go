@@ -30,6 +30,21 @@ func serveCommand() *cli.Command {
 	}
 }
 
+// keepCommand is the keeper of a mount: it starts another server when one dies.
+// A server starts it.
+func keepCommand() *cli.Command {
+	return &cli.Command{
+		Name: "keep", Usage: "Keep a mount (started by serve)", ArgsUsage: "TARGET DIR", Hidden: true,
+		Action: func(c *cli.Context) error {
+			control, err := controlSocket()
+			if err != nil {
+				return err
+			}
+			return silent(envOf(c).containers().Keep(control))
+		},
+	}
+}
+
 // runnerCommand prepares a root folder in a mount namespace of its own and
 // becomes the program of "unio chroot".
 func runnerCommand() *cli.Command {
