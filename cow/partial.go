@@ -83,6 +83,9 @@ func (f *FS) tighten(n *node, fd int) error {
 		return nil
 	}
 	if limit := n.data.limit.Load(); limit > 0 {
+		if n.data.lost {
+			return nil // an attribute that makes sense would bring back what it was not about
+		}
 		if err := f.writeLimit(spot{fd: fd}, limit); err != nil {
 			return err
 		}

@@ -34,11 +34,13 @@ func (f *FS) adoptData(n *node, e *found, dirfd int) {
 	case n.typ != unix.S_IFREG:
 	case partial && e.st.Mode&unix.S_IFMT == unix.S_IFREG:
 		f.adoptPartial(n, e, dirfd)
-	case !meta || e.st.Size == 0:
+	case !meta:
 		n.data.set(dataWhole)
 	case n.lower == 0:
-		f.log.Error("the data of a file that was copied up without it is in no lower", "name", e.name)
-		n.data.lost = true
+		if e.st.Size > 0 {
+			f.log.Error("the data of a file that was copied up without it is in no lower", "name", e.name)
+		}
+		n.data.lost, n.data.loose = true, true
 		n.data.limit.Store(e.st.Size)
 		n.data.set(dataPartial)
 	}

@@ -162,7 +162,7 @@ func TestWriteCopiesBlocks(t *testing.T) {
 	copy(want[8190:], "across")
 	want = append(want[:bigSize-1], "end and more"...)
 	b.same("big", want)
-	if got := b.upperBlocks("big"); got < 3 || got > 4 {
+	if got := b.upperBlocks("big"); got < 2 || got > 4 { // the last may be a small one
 		t.Errorf("%d blocks in the upper, want 3 and at most one of metadata", got)
 	}
 	b.reopen()
