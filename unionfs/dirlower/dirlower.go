@@ -65,6 +65,7 @@ type Options struct {
 	UserXattr   bool         // bookkeeping is in user.overlay.* also for Root (overlayfs's userxattr)
 	HostOwners  bool         // without Root: files without an owner attribute show as their owner's on disk
 	StaticNlink bool         // link counts of folders are 1 instead of counted
+	Names       *os.File     // empty, or the journal of a server that died: takes the names of all numbers given out; nil: none
 	Log         *slog.Logger // nil: nothing is logged
 }
 
@@ -87,6 +88,7 @@ type Tree struct {
 	recent  recent
 	handles handles
 	lists   lists
+	journal journal
 	top     *node
 }
 
@@ -122,14 +124,14 @@ func Open(o Options) (*Tree, error) {
 	}
 	t.table.init()
 	t.handles.init(handleLimit())
-	if err := t.open(o.Dirs); err != nil {
+	if err := t.open(o.Dirs, o.Names); err != nil {
 		t.Close()
 		return nil, err
 	}
 	return t, nil
 }
 
-func (t *Tree) open(dirs []string) error {
+func (t *Tree) open(dirs []string, names *os.File) error {
 	for i, dir := range dirs {
 		l, err := t.openLayer(dir)
 		if err != nil {
@@ -139,6 +141,9 @@ func (t *Tree) open(dirs []string) error {
 		t.roots = append(t.roots, elem{layer: uint16(i)})
 	}
 	if err := t.checkOverlap(); err != nil {
+		return err
+	}
+	if err := t.journal.open(names); err != nil {
 		return err
 	}
 	return t.makeRoot()

@@ -95,6 +95,7 @@ const (
 	touched   = 1 << 17 // asked for since it got there
 	isFolder  = 1 << 18
 	dead      = 1 << 19 // no longer in the table
+	recorded  = 1 << 20 // in the journal
 )
 
 func (n *node) layer() int  { return int(n.flag.Load() & layerMask) }
@@ -137,7 +138,7 @@ func (t *Tree) get(ino merge.Ino) (*node, error) {
 	}
 	s.mu.Unlock()
 	if n == nil {
-		return nil, merge.ErrStale
+		return t.resolve(ino)
 	}
 	return n, nil
 }
@@ -146,9 +147,13 @@ func (t *Tree) get(ino merge.Ino) (*node, error) {
 func (t *Tree) Remember(ino merge.Ino) {
 	s := t.table.shard(ino)
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if n := s.nodes[ino]; n != nil {
+	n := s.nodes[ino]
+	if n != nil {
 		n.refs.Add(1)
+	}
+	s.mu.Unlock()
+	if n != nil {
+		t.record(n)
 	}
 }
 
@@ -230,6 +235,7 @@ func (t *Tree) expire(n *node) (again *node) {
 	n.flag.Or(dead)
 	s.mu.Unlock()
 	t.release(n)
+	t.unrecord(n)
 	return t.leave(n)
 }
 
