@@ -51,6 +51,7 @@ func crashes() []crash {
 		{name: "unlink a name over a lower one", setup: `echo n >n; rm d/f1; ln n d/f1`, do: `rm d/f1`},
 		{name: "unlink a new file", setup: `echo new >n`, do: `rm n`},
 		{name: "unlink a name of a link", do: `rm d/l1`},
+		{name: "unlink a name of a link that has come back", setup: `mv d/l1 n; mv n d/l1`, do: `rm d/l1`},
 		{name: "unlink the last name of a link", setup: `rm d/l1 e/l2`, do: `rm l3`},
 		{name: "rmdir a lower folder", do: `rmdir empty`},
 		{name: "rmdir an emptied folder", setup: `rm -r d/sub/deep`, do: `rmdir d/sub`},
