@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -162,13 +163,27 @@ func (w *overlayServer) open() (err error) {
 	if t.Options.Upper != "" {
 		up := t.Upper
 		up.Lower, up.Log = w.lower, w.log
-		if w.upper, err = cow.Open(up); err != nil {
+		if w.upper, err = openUpper(up); err != nil {
 			return err
 		}
 		o.Cow = w.upper
 	}
 	w.server, err = unionfs.Mount(o)
 	return err
+}
+
+// lockWait is how long the server of a mount that has just been unmounted may
+// take to let go of the upper: umount(8) does not wait for it, and a container
+// engine mounts again at once.
+const lockWait = time.Second
+
+func openUpper(o cow.Options) (*cow.FS, error) {
+	for end := time.Now().Add(lockWait); ; time.Sleep(lockWait / 200) {
+		upper, err := cow.Open(o)
+		if !errors.Is(err, cow.ErrInUse) || time.Now().After(end) {
+			return upper, err
+		}
+	}
 }
 
 func (w *overlayServer) clone(dirs []string) ([]string, error) {
