@@ -242,19 +242,8 @@ func (w *served) publish() (err error) {
 
 // figures are what the server says of itself.
 func (w *served) figures() *Stats {
-	m := w.task.Mount
-	s := &Stats{
-		Dir: m.Dir, Target: m.Target(), Requests: w.server.Requests(),
-		Stats: w.server.Stats(), Process: ownStats(w.start),
-	}
+	s := figuresOf(w.task.Mount, w.server, w.upper, w.start)
 	s.Process.Restarts = uint64(w.restarts())
-	for _, n := range s.Requests {
-		s.Total += n
-	}
-	if w.upper != nil {
-		u := w.upper.Stats()
-		s.Upper = &u
-	}
 	return s
 }
 

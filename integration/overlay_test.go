@@ -185,9 +185,25 @@ func TestOverlayInUse(t *testing.T) {
 	tool(t, "umount", b.path("mnt"))
 	// Though its server may still be about to end.
 	b.run("overlay", "-o", "lowerdir=a:b,upperdir=upper,workdir=work", "two")
-	b.run("umount", "two")
-	if line := b.mountLine("two"); line != "" {
+}
+
+// TestOverlayKnown: unio's own commands know an overlay mount.
+func TestOverlayKnown(t *testing.T) {
+	b := overlayBox(t, twoLowers)
+	b.run("overlay", "-o", "lowerdir=a:b,upperdir=upper,workdir=work,fsname=mine", "mnt")
+	shell(t, b.dir, "echo more >>mnt/only")
+	if list := b.run("mount"); !strings.Contains(list, b.path("mnt")) || !strings.Contains(list, "mine") {
+		t.Errorf("unio mount lists\n%s", list)
+	}
+	if stats := b.run("mount", "--stats", "--format", "json", "mnt"); !strings.Contains(stats, `"WRITE":1`) {
+		t.Errorf("unio mount --stats: %s", stats)
+	}
+	b.run("umount", "mnt")
+	if line := b.mountLine("mnt"); line != "" {
 		t.Errorf("after unio umount: %s", line)
+	}
+	if list := b.run("mount"); strings.Contains(list, b.path("mnt")) {
+		t.Errorf("unio mount still lists\n%s", list)
 	}
 }
 

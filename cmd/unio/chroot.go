@@ -133,6 +133,9 @@ func (e *env) mountConfig(ctx context.Context, m *container.Mount) (*imagestore.
 		}
 		return &found.Config, nil
 	}
+	if m.Image == "" { // plain folders
+		return &imagestore.RunConfig{}, nil
+	}
 	st, err := e.store()
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,7 +37,7 @@ and /etc/fstab) do the same.`,
 		Action: func(c *cli.Context) error {
 			return mountOverlay(c.Context, overlayLine{
 				options: c.StringSlice("options"), dir: c.Args().First(),
-				foreground: c.Bool("foreground"), debug: envOf(c).debug,
+				foreground: c.Bool("foreground"), debug: envOf(c).debug, runRoot: envOf(c).runRoot,
 			}, overlayDefaults{suid: true, dev: true})
 		},
 	}
@@ -58,6 +59,7 @@ type overlayLine struct {
 	debug      bool
 	sloppy     bool // unknown options are passed over
 	fake       bool // everything but the mount
+	runRoot    string
 }
 
 // overlayDefaults is what differs by the name of the program.
@@ -78,6 +80,7 @@ type overlayTask struct {
 	Trusted    bool // root of the machine: trusted.* attributes
 	Root       bool // real owners
 	Log        string
+	RunRoot    string // where the mount is made known
 }
 
 // mountOverlay makes an overlay mount.
@@ -91,6 +94,7 @@ func mountOverlay(ctx context.Context, l overlayLine, d overlayDefaults) error {
 		return err
 	}
 	t := planOverlay(o, d)
+	t.RunRoot = l.runRoot
 	if err := checkOverlay(t, l.dir); err != nil {
 		return err
 	}
@@ -130,6 +134,9 @@ func or(given *bool, otherwise bool) bool {
 	return otherwise
 }
 
+// overlayName is the mount's source in /proc/mounts unless fsname= says another.
+const overlayName = "unio-overlay"
+
 // inFirstNamespace reports whether the user namespace is the machine's own.
 // Only there can trusted.* attributes be used (xattr(7)).
 func inFirstNamespace() bool {
@@ -146,12 +153,9 @@ func inFirstNamespace() bool {
 func (t *overlayTask) serverOptions() unionfs.Options {
 	o := &t.Options
 	s := unionfs.Options{
-		Dir: t.Dir, ReadOnly: o.ReadOnly, FsName: o.FsName, Subtype: o.Subtype, AllowOther: t.AllowOther,
+		Dir: t.Dir, ReadOnly: o.ReadOnly, FsName: cmp.Or(o.FsName, overlayName), Subtype: o.Subtype, AllowOther: t.AllowOther,
 		Suid: t.Suid, Dev: t.Dev, Writeback: o.Writeback, Extra: o.Kernel,
 		Timeout: o.Timeout, StaticNlink: o.StaticNlink, NoXattrs: o.NoXattrs, CheckAccess: true,
-	}
-	if s.FsName == "" {
-		s.FsName = "unio-overlay"
 	}
 	if o.IDs.Mapped() {
 		s.IDs = &o.IDs

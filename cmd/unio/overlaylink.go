@@ -51,7 +51,9 @@ func runLink(ctx context.Context, name string, args []string, stdout, stderr io.
 		fmt.Fprintf(stdout, "%s: version %s\n%s\n", name, readBuildData().Version, shortVersion())
 		return exitOK
 	default:
-		err = mountOverlay(ctx, l.overlayLine, linkDefaults(name))
+		if l.runRoot, err = runRoot(os.Getenv("UNIO_RUNROOT")); err == nil {
+			err = mountOverlay(ctx, l.overlayLine, linkDefaults(name))
+		}
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "%s: %s\n", name, strings.ReplaceAll(err.Error(), "\n", "; "))

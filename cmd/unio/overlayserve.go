@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"unio/container"
 	"unio/cow"
 	"unio/unionfs"
 	"unio/unionfs/dirlower"
@@ -111,11 +113,12 @@ func detachStreams() error {
 // the tree and served until nobody uses it.
 func serveOverlay(ctx context.Context, t *overlayTask, log io.Writer, ready func() error) error {
 	unionfs.PrepareProcess()
-	w := &overlayServer{task: t, log: overlayLog(log, t.Options.Debug)}
+	w := &overlayServer{task: t, log: overlayLog(log, t.Options.Debug), start: time.Now()}
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
 	err := w.open()
 	if err == nil {
+		w.announce()
 		if err = ready(); err != nil {
 			_ = w.server.Unmount(true)
 		}
@@ -142,6 +145,8 @@ type overlayServer struct {
 	lower  *dirlower.Tree
 	upper  *cow.FS
 	server *unionfs.Server
+	start  time.Time
+	known  io.Closer // nil: the mount could not be made known
 }
 
 func (w *overlayServer) open() (err error) {
@@ -221,9 +226,25 @@ func (w *overlayServer) endOn(ctx context.Context, signals <-chan os.Signal) {
 	}
 }
 
+// announce lets "unio mount" and "unio umount" know of the mount. It lives
+// without, as where the run root is another user's.
+func (w *overlayServer) announce() {
+	var err error
+	w.known, err = container.Open("", w.task.RunRoot, w.log).Announce(container.Served{
+		Dir: w.task.Dir, Name: cmp.Or(w.task.Options.FsName, overlayName), ReadOnly: w.task.Options.ReadOnly || w.upper == nil,
+		Server: w.server, Upper: w.upper, Start: w.start, Log: w.log,
+	})
+	if err != nil {
+		w.log.Debug("the mount is not made known", "err", err)
+	}
+}
+
 // close gives everything back, in reverse.
 func (w *overlayServer) close() error {
 	var errs []error
+	if w.known != nil {
+		errs = append(errs, w.known.Close())
+	}
 	if w.upper != nil {
 		errs = append(errs, w.upper.Close())
 	}

@@ -96,6 +96,9 @@ func commandText(c *container.Container, whole bool) string {
 
 // imageTitle is an image as the user called it, or the short form of its ID.
 func imageTitle(name string, id digest.Digest) string {
+	if id == "" { // plain folders
+		return name
+	}
 	if name != "" && !strings.HasPrefix(id.Encoded(), name) && !strings.HasPrefix(id.String(), name) {
 		return name
 	}

@@ -32,7 +32,7 @@ func (e *env) imagesInUse() ([]imagestore.Use, error) {
 	var uses []imagestore.Use
 	for _, m := range mounts {
 		mounted[m.Container] = !m.Dead
-		if m.Container == "" {
+		if m.Container == "" && m.Image != "" {
 			uses = append(uses, imagestore.Use{ImageID: m.Image, Container: cmp.Or(m.Name, m.ID), Running: !m.Dead})
 		}
 	}

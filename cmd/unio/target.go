@@ -103,6 +103,8 @@ func (e *env) source(ctx context.Context, ref string) (*build.Source, error) {
 	cs := e.containers()
 	m, err := cs.FindMount(ref)
 	switch {
+	case err == nil && m.Container == "" && m.Image == "":
+		return nil, fmt.Errorf("%s is a mount of plain folders, without an image or a container", m.Dir)
 	case err == nil && m.Container == "":
 		return nil, fmt.Errorf("%s is a mount of image %s without a container: there are no changes", m.Dir, m.Target())
 	case err == nil:

@@ -1,0 +1,73 @@
+package container
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"time"
+
+	"unio/cow"
+	"unio/unionfs"
+)
+
+// Served is a mount of plain folders, which has neither an image nor a
+// container, and its server: the calling process.
+type Served struct {
+	Dir      string // mount point, absolute and without symbolic links
+	Name     string // what lists call it
+	ReadOnly bool
+	Server   *unionfs.Server
+	Upper    *cow.FS // nil: none
+	Start    time.Time
+	Log      *slog.Logger
+}
+
+// Announce makes a mount known to [Store.Mounts], [Store.Unmount] and
+// [Store.Stats], until the result is closed.
+func (s *Store) Announce(v Served) (io.Closer, error) {
+	m := &Mount{
+		ID: newID(), Dir: v.Dir, ImageName: v.Name, ReadOnly: v.ReadOnly, Created: v.Start.UTC(),
+	}
+	var err error
+	if m.Server, err = self(); err != nil {
+		return nil, err
+	}
+	figures := func() *Stats { return figuresOf(m, v.Server, v.Upper, v.Start) }
+	a := &announced{store: s, mount: m}
+	if a.stats, err = s.serveStats(m.ID, figures, v.Log); err != nil {
+		return nil, err
+	}
+	if err := s.note(m); err != nil {
+		return nil, errors.Join(err, a.stats.Close())
+	}
+	return a, nil
+}
+
+type announced struct {
+	store *Store
+	mount *Mount
+	stats io.Closer
+}
+
+// Close takes the note and the socket away.
+func (a *announced) Close() error {
+	err := a.stats.Close()
+	a.store.forget(a.mount)
+	return err
+}
+
+// figuresOf are what a server says of itself.
+func figuresOf(m *Mount, server *unionfs.Server, upper *cow.FS, start time.Time) *Stats {
+	s := &Stats{
+		Dir: m.Dir, Target: m.Target(), Requests: server.Requests(),
+		Stats: server.Stats(), Process: ownStats(start),
+	}
+	for _, n := range s.Requests {
+		s.Total += n
+	}
+	if upper != nil {
+		u := upper.Stats()
+		s.Upper = &u
+	}
+	return s
+}
