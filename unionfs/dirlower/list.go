@@ -35,7 +35,7 @@ type lists struct {
 	total int
 }
 
-const maxListed = 1 << 19
+const maxListed = 1 << 18
 
 // keep enters a folder that has a fresh listing, and drops the oldest beyond
 // the bound.
