@@ -82,8 +82,12 @@ func (i image) Listxattr(ino merge.Ino, yield func(name string)) error {
 	return i.Xattrs(ino, func(name string, _ []byte) bool { yield(name); return true })
 }
 
-// Statfs shows a full filesystem that is as large as the image's content.
+// Statfs shows a full filesystem that is as large as the image's content, or
+// that on which the lower lies if it says so.
 func (i image) Statfs(out *unix.Statfs_t) error {
+	if on, ok := i.Lower.(interface{ Statfs(*unix.Statfs_t) error }); ok {
+		return on.Statfs(out)
+	}
 	const block = 4096
 	*out = unix.Statfs_t{
 		Bsize: block, Frsize: block, Namelen: unix.NAME_MAX,

@@ -191,11 +191,15 @@ func (t *Tree) Links(ino merge.Ino) ([]merge.Link, error) {
 	return links, nil
 }
 
+// Statfs fills in how full the filesystem of the topmost layer is, which is
+// what a mount of layers alone shows (ovl_statfs in the kernel).
+func (t *Tree) Statfs(out *unix.Statfs_t) error { return unix.Fstatfs(t.layers[0].fd, out) }
+
 // Nodes implements [merge.Lower]. How many there are nobody knows: it is the
 // number of inodes in use on the filesystem of the topmost layer.
 func (t *Tree) Nodes() uint64 {
 	var st unix.Statfs_t
-	if err := unix.Fstatfs(t.layers[0].fd, &st); err != nil || st.Files < st.Ffree {
+	if err := t.Statfs(&st); err != nil || st.Files < st.Ffree {
 		return 0
 	}
 	return st.Files - st.Ffree
@@ -205,7 +209,7 @@ func (t *Tree) Nodes() uint64 {
 // topmost layer.
 func (t *Tree) DataSize() uint64 {
 	var st unix.Statfs_t
-	if err := unix.Fstatfs(t.layers[0].fd, &st); err != nil || st.Blocks < st.Bfree {
+	if err := t.Statfs(&st); err != nil || st.Blocks < st.Bfree {
 		return 0
 	}
 	return (st.Blocks - st.Bfree) * uint64(st.Bsize)
