@@ -76,10 +76,11 @@ func (s *Source) upper() layer.Upper {
 	return layer.Upper{Dir: s.Container.UpperDir(), Work: s.Container.WorkDir(), Root: s.Container.Privileged}
 }
 
-// flush lets the kernel hand all written data of the mount to its server.
+// flush lets the kernel hand all written data of the mount to its server. An
+// upper that is not mounted must have been left whole.
 func (s *Source) flush() error {
 	if s.Mounted == "" {
-		return nil
+		return s.Container.CheckUpper()
 	}
 	fd, err := unix.Open(s.Mounted, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -29,6 +29,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"unio/cow"
 )
 
 // Sentinels of the package.
@@ -89,6 +91,15 @@ func (c *Container) UpperDir() string { return filepath.Join(c.dir, "upper") }
 
 // WorkDir is the union's own folder beside the upper.
 func (c *Container) WorkDir() string { return filepath.Join(c.dir, "work") }
+
+// CheckUpper refuses a container whose last mount was volatile and did not end
+// cleanly: its upper may hold files that were never written out.
+func (c *Container) CheckUpper() error {
+	if err := cow.CheckVolatile(c.WorkDir()); err != nil {
+		return fmt.Errorf("container %s: %w", c.Name, err)
+	}
+	return nil
+}
 
 // LogPath is where the server of the container's mount writes.
 func (c *Container) LogPath() string { return filepath.Join(c.dir, "log") }

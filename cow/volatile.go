@@ -28,8 +28,27 @@ func (f *FS) checkVolatile(o *Options) error {
 	if o.Volatile && o.Resume {
 		return nil
 	}
-	path := filepath.Join(append([]string{o.Work}, markPath()...)...)
-	there, err := exists(f.lock, markPath())
+	return checkMark(f.lock, o.Work)
+}
+
+// CheckVolatile gives ErrVolatile for a work folder whose upper is or was
+// mounted volatile and has not been synced since. Who reads an upper that is not
+// mounted asks for it first.
+func CheckVolatile(work string) error {
+	fd, err := fsat.OpenRoot(work)
+	if err == unix.ENOENT {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open work folder %s: %w", work, err)
+	}
+	defer fsat.Close(fd)
+	return checkMark(fd, work)
+}
+
+func checkMark(dirfd int, work string) error {
+	path := filepath.Join(append([]string{work}, markPath()...)...)
+	there, err := exists(dirfd, markPath())
 	if err != nil {
 		return fmt.Errorf("look for %s: %w", path, err)
 	}
