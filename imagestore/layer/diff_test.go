@@ -232,7 +232,8 @@ var handmadeCases = []struct {
 		h.set("new", "trusted.mine", "\x00\xff binary\n=")
 		h.set("new", whiteout.OverrideStat, "1:2:0777")
 	}, "cp var/log/log new; setfattr -n security.capability -v 0sAQAAAgAgAAAAAAAAAAAAAAAAAAA= new; setfacl -m u:9:r new\n" +
-		"setfattr -n trusted.overlay.opaque -v y new; setfattr -n trusted.mine -v 0sAP8gYmluYXJ5Cj0= new", "A /new"},
+		"setfattr -n trusted.overlay.opaque -v y new; setfattr -n trusted.mine -v 0sAP8gYmluYXJ5Cj0= new\n" +
+		"setfattr -n user.containers.override_stat -v 1:2:0777 new", "A /new"},
 }
 
 func TestHandmadeUppers(t *testing.T) {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -73,6 +72,9 @@ func (r *upperReader) read(dirfd int, name string) (*upperEntry, error) {
 	}
 	if !r.root && !e.owned {
 		r.mapOwner(&e.attr)
+	}
+	if !e.attr.IsRegular() { // override_stat may make another type of it
+		e.metacopy, e.partial, e.limit = false, false, 0
 	}
 	if e.attr.IsSymlink() {
 		target, err := fsat.Readlink(dirfd, name)
@@ -159,7 +161,7 @@ func (r *upperReader) mark(e *upperEntry, stored, value string) {
 	case r.names.Redirect:
 		e.redirect = &value
 	case r.names.Metacopy:
-		e.metacopy = e.attr.IsRegular()
+		e.metacopy = true
 	case r.names.Whiteout:
 		e.whiteout = e.attr.IsRegular() && e.attr.Size == 0
 	case r.names.Origin:
@@ -184,7 +186,7 @@ func (e *upperEntry) markPartial(value string) {
 		limit = -1
 	}
 	e.limit = min(limit, int64(e.attr.Size))
-	e.partial = e.attr.IsRegular() && e.limit != 0
+	e.partial = e.limit != 0
 }
 
 // parseIno reads a node number, 0 if it is none.
@@ -199,48 +201,16 @@ func parseIno(s string) merge.Ino {
 // overrideStat applies "uid:gid:mode[:type]" to the attributes of the file
 // that stands in for the real one. False: it is not of that form.
 func overrideStat(a *merge.Attr, value string) bool {
-	f := strings.SplitN(value, ":", 4)
-	if len(f) < 3 {
+	o, ok := whiteout.ParseOverride(value)
+	if !ok {
 		return false
 	}
-	uid, err1 := strconv.ParseUint(f[0], 10, 32)
-	gid, err2 := strconv.ParseUint(f[1], 10, 32)
-	mode, err3 := strconv.ParseUint(f[2], 8, 32)
-	if errors.Join(err1, err2, err3) != nil {
-		return false
+	typ := a.Mode & unix.S_IFMT
+	if t := o.Mode & unix.S_IFMT; t != 0 {
+		typ = t
 	}
-	typ, rdev := a.Mode&unix.S_IFMT, a.Rdev
-	if len(f) == 4 {
-		var ok bool
-		if typ, rdev, ok = overrideType(f[3], typ); !ok {
-			return false
-		}
-	}
-	a.UID, a.GID, a.Mode, a.Rdev = uint32(uid), uint32(gid), typ|uint32(mode)&0o7777, rdev
+	a.UID, a.GID, a.Mode, a.Rdev = o.UID, o.GID, typ|o.Mode&0o7777, o.Rdev
 	return true
-}
-
-// overrideType reads the type of a file; own is the one of its inode.
-func overrideType(s string, own uint32) (typ uint32, rdev uint64, ok bool) {
-	kind, numbers, _ := strings.Cut(s, "-")
-	switch kind {
-	case "dir", "file", "symlink":
-		return own, 0, true // the inode says so itself
-	case "pipe":
-		return unix.S_IFIFO, 0, true
-	case "socket":
-		return unix.S_IFSOCK, 0, true
-	case "char":
-		typ = unix.S_IFCHR
-	case "block":
-		typ = unix.S_IFBLK
-	default:
-		return 0, 0, false
-	}
-	major, minor, _ := strings.Cut(numbers, "-")
-	ma, err1 := strconv.ParseUint(major, 10, 32)
-	mi, err2 := strconv.ParseUint(minor, 10, 32)
-	return typ, unix.Mkdev(uint32(ma), uint32(mi)), errors.Join(err1, err2) == nil
 }
 
 // upperDir is a folder of the upper, opened when first needed, each component
