@@ -159,11 +159,11 @@ user.fuseoverlayfs.origin trusted.mine user.mine; do setfattr -n $a -v v f; done
 		tree.Xattrs(find(t, tree, "f"), func(name string, _ []byte) bool { names = append(names, name); return true })
 		return strings.Join(names, " ")
 	}
-	const shown = "trusted.mine trusted.overlay.opaque trusted.unio.x user.fuseoverlayfs.origin user.mine user.overlay.opaque user.unio.origin"
+	const shown = "trusted.mine trusted.overlay.opaque trusted.unio.x user.mine user.overlay.opaque user.unio.origin"
 	if got := names(dirlower.Options{Root: true}); got != shown {
 		t.Errorf("with privilege: %s", got)
 	}
-	const other = "trusted.mine trusted.overlay.origin trusted.overlay.overlay.opaque trusted.unio.unio.x user.fuseoverlayfs.origin user.mine"
+	const other = "trusted.mine trusted.overlay.origin trusted.overlay.overlay.opaque trusted.unio.unio.x user.mine"
 	if got := names(dirlower.Options{Root: true, UserXattr: true}); got != other {
 		t.Errorf("with user attributes: %s", got)
 	}
