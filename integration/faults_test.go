@@ -134,6 +134,16 @@ func timed(do func()) time.Duration {
 // server returns the process that serves a mount point.
 func (b *box) server(mnt string) int {
 	b.t.Helper()
+	if pids := b.processes("serve", mnt); len(pids) > 0 {
+		return pids[0]
+	}
+	b.t.Fatalf("no process serves %s", mnt)
+	return 0
+}
+
+// processes finds those of unio that run a hidden command for a mount point.
+func (b *box) processes(command, mnt string) (pids []int) {
+	b.t.Helper()
 	entries, err := os.ReadDir("/proc")
 	must(b.t, err)
 	for _, e := range entries {
@@ -142,15 +152,33 @@ func (b *box) server(mnt string) int {
 			continue
 		}
 		line, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
-		if err == nil && bytes.Contains(line, []byte("\x00serve\x00")) && bytes.Contains(line, []byte(mnt)) {
-			return pid
+		if err == nil && bytes.Contains(line, []byte("\x00"+command+"\x00")) && bytes.Contains(line, []byte(mnt)) {
+			pids = append(pids, pid)
 		}
 	}
-	b.t.Fatalf("no process serves %s", mnt)
-	return 0
+	return pids
 }
 
-// TestKillServer kills the server of a writable mount: what was closed or
+// killMount kills the server of a mount point and whoever would start another
+// one, and waits until the mount is dead.
+func (b *box) killMount(mnt string) {
+	b.t.Helper()
+	for {
+		pids := append(b.processes("keep", mnt), b.processes("serve", mnt)...)
+		if len(pids) == 0 {
+			break
+		}
+		for _, pid := range pids {
+			if err := unix.Kill(pid, unix.SIGKILL); err != nil && err != unix.ESRCH {
+				b.t.Fatal(err)
+			}
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	waitDead(b.t, mnt)
+}
+
+// TestKillServer kills the server of a writable mount and its keeper: what was closed or
 // fsynced is all there after the next mount.
 func TestKillServer(t *testing.T) {
 	b := newBox(t)
@@ -161,9 +189,8 @@ func TestKillServer(t *testing.T) {
 		want := writeClosed(t, dir)
 		open := writeSynced(t, filepath.Join(dir, "synced"))
 		must(t, os.Remove(filepath.Join(mnt, fmt.Sprintf("usr/share/doc/a/%d", round+2))))
-		must(t, unix.Kill(b.server(mnt), unix.SIGKILL))
+		b.killMount(mnt)
 		_ = open.Close()
-		waitDead(t, mnt)
 		b.run("mount", "ks", mnt)
 		for name, body := range want {
 			got, err := os.ReadFile(name)
@@ -225,8 +252,7 @@ func TestUmountDead(t *testing.T) {
 	b := newBox(t)
 	b.run("import", "-q", busyboxRoot(t, b.dir), "example/dead:1")
 	mnt := b.mount("--name", "dead", "example/dead:1")
-	must(t, unix.Kill(b.server(mnt), unix.SIGKILL))
-	waitDead(t, mnt)
+	b.killMount(mnt)
 	b.run("umount", "dead")
 	if left := b.mountPoints(); len(left) > 0 {
 		t.Errorf("still mounted: %v", left)
