@@ -39,7 +39,8 @@ type MountOptions struct {
 	Server []string
 	// Keeper is that of one that calls [Store.Keep]; empty: the mount ends with
 	// its server.
-	Keeper []string
+	Keeper   []string
+	NoKeeper bool // as if there were none
 	// Remount makes the mount anew when its server has died, as is done on
 	// kernels that cannot do better.
 	Remount bool
@@ -85,6 +86,9 @@ func (s *Store) Mount(ctx context.Context, o MountOptions) (*Mount, error) {
 		Mount: m, Suid: o.Suid, Dev: o.Dev, Others: o.Others || os.Geteuid() == 0,
 		Writeback: o.Writeback, Volatile: o.Volatile, Debug: o.Debug,
 		Server: byPath(o.Server), Keeper: byPath(o.Keeper), Remount: o.Remount,
+	}
+	if o.NoKeeper {
+		t.Keeper = nil
 	}
 	if err := start(ctx, o.Server, t); err != nil {
 		removeMade(m.Made)

@@ -23,11 +23,12 @@ takes it away. Setuid programs and devices work in it with -o suid,dev only.`,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "read-only", Aliases: []string{"r"}, Usage: "Refuse changes; an image is mounted without a container"},
 			&cli.StringFlag{Name: "name", Usage: "Name of the new container"},
-			&cli.StringSliceFlag{Name: "options", Aliases: []string{"o"}, Usage: "Mount options, separated by commas: ro, rw, suid, nosuid,\ndev, nodev, allow_other, writeback, volatile"},
+			&cli.StringSliceFlag{Name: "options", Aliases: []string{"o"}, Usage: "Mount options, separated by commas: ro, rw, suid, nosuid,\ndev, nodev, allow_other, writeback, volatile,\nrestart=on|off|remount (what happens when the server dies)"},
 			&cli.BoolFlag{Name: "stats", Usage: "Print what the server of a mount, or of all, has done"},
+			&cli.BoolFlag{Name: "reload", Usage: "Let this program serve the mounts named, or all, without unmounting"},
 			&cli.StringFlag{Name: "format", Usage: "Format of --stats: json, prometheus or table (default: table\non a terminal, json otherwise)"},
 		},
-		Before: maxArgs(2),
+		Before: mountArgs,
 		Action: mount,
 	}
 }
@@ -37,6 +38,8 @@ func mount(c *cli.Context) error {
 	switch {
 	case c.Bool("stats"):
 		return printStats(e, c)
+	case c.Bool("reload"):
+		return reloadMounts(e, c)
 	case c.NArg() == 0:
 		return listMounts(e)
 	}
@@ -79,6 +82,8 @@ func mountFlags(o *container.MountOptions, values []string) error {
 			o.Writeback = true
 		case "volatile":
 			o.Volatile = true
+		case "restart=on", "restart=off", "restart=remount":
+			o.NoKeeper, o.Remount = word == "restart=off", word == "restart=remount"
 		default:
 			return fmt.Errorf("unknown mount option %q", word)
 		}
