@@ -132,6 +132,7 @@ type FS struct {
 	// orphan is WORK/orphan likewise.
 	orphan  *node
 	resumed bool // Options.Resume
+	opened  bool // Open has come to its end
 	lock    int  // keeps others off the upper
 
 	ordered  bool // the upper's filesystem keeps the order of changes (sync.go)
@@ -183,6 +184,7 @@ func Open(o Options) (*FS, error) {
 		f.Close()
 		return nil, err
 	}
+	f.opened = true
 	return f, nil
 }
 

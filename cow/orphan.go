@@ -76,10 +76,11 @@ func (f *FS) freshEntry(entry string, make func() error) error {
 	return make()
 }
 
-// foster puts a second self of n, which is about to be replaced at its name in
-// the folder open at fd, into WORK/orphan: of a file a link, of a folder, which
-// is empty, another one with its attributes. Preconditions: n.mu is held for
-// writing.
+// foster brings n, which is about to be replaced at its name in the folder open
+// at fd, to WORK/orphan. A file is linked there. A folder, which is empty,
+// changes places with another one of the same attributes, which is then the one
+// to be replaced: its own inode must live on, or its number would be given to
+// something new. Preconditions: n.mu is held for writing.
 func (f *FS) foster(n *node, fd int, name string) error {
 	if err := f.rememberOrigin(n); err != nil {
 		return err
@@ -94,12 +95,28 @@ func (f *FS) foster(n *node, fd int, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := f.likeFolder(spot{fd: fd, name: name}, spot{fd: to, name: entry}); err != nil {
-		f.dropEntry(entry)
-		return err
-	}
+	err = f.likeFolder(spot{fd: fd, name: name}, spot{fd: to, name: entry})
 	failpoint.Hit("orphan.folder")
-	return nil
+	if err == nil {
+		err = fsat.Rename(to, entry, fd, name, unix.RENAME_EXCHANGE)
+	}
+	failpoint.Hit("orphan.exchanged")
+	if err != nil {
+		f.dropEntry(entry)
+	}
+	return err
+}
+
+// unfoster takes back what foster did: n is not replaced after all.
+func (f *FS) unfoster(n *node, fd int, name string) {
+	entry := orphanEntry(n.ino)
+	if n.isDir() {
+		if err := fsat.Rename(f.orphan.held.fd, entry, fd, name, unix.RENAME_EXCHANGE); err != nil {
+			f.log.Warn("cannot bring a folder back to its name", "name", name, "err", err)
+			return
+		}
+	}
+	f.dropEntry(entry)
 }
 
 // likeFolder gives the folder at to the attributes of the one at from.
@@ -233,9 +250,10 @@ func (f *FS) orphanOf(fd int, name string) (*node, error) {
 	return n, nil
 }
 
-// clearOrphans empties WORK/orphan when the mount is gone.
+// clearOrphans empties WORK/orphan when the mount is gone. Where Open has
+// failed they may still be another one's to take over.
 func (f *FS) clearOrphans() {
-	if f.orphan == nil || f.lock < 0 {
+	if !f.opened || f.lock < 0 {
 		return
 	}
 	if err := fsat.RemoveAll(f.lock, orphanName); err != nil {

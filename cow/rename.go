@@ -260,17 +260,20 @@ func (f *FS) replace(m *move) error {
 		return err
 	}
 	defer release()
+	if err := f.ready(m.src, m.od, m.oldName, m.newBelow); err != nil {
+		return err
+	}
+	failpoint.Hit("rename.ready")
 	keep := last && f.keeps(m.dst)
 	if keep {
 		if err := f.foster(m.dst, now, m.newName); err != nil {
 			return err
 		}
 	}
-	if err := f.ready(m.src, m.od, m.oldName, m.newBelow); err != nil {
-		return err
-	}
-	failpoint.Hit("rename.ready")
 	if err := f.renameUpper(m, old, now); err != nil {
+		if keep {
+			f.unfoster(m.dst, now, m.newName)
+		}
 		return err
 	}
 	failpoint.Hit("rename.renamed")
@@ -280,9 +283,6 @@ func (f *FS) replace(m *move) error {
 	m.settle()
 	if keep {
 		f.adoptedByOrphans(m.dst)
-		if m.dst.isDir() {
-			uncache(m.dst) // its second self is another one
-		}
 	}
 	if m.dst == nil {
 		return nil
