@@ -26,6 +26,7 @@ func historyCommand() *cli.Command {
 			&cli.BoolFlag{Name: "human", Aliases: []string{"H"}, Value: true, Usage: "Print sizes and dates in human readable format"},
 			&cli.BoolFlag{Name: "no-trunc", Usage: "Don't truncate output"},
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "Only show image IDs"},
+			&cli.BoolFlag{Name: "tree", Usage: "Show the images that this one is built on, and those\nbuilt on it"},
 		},
 	}
 }
@@ -39,6 +40,13 @@ func history(c *cli.Context) error {
 	img, err := st.Lookup(c.Context, c.Args().First())
 	if err != nil {
 		return err
+	}
+	if c.Bool("tree") {
+		t, err := newImageTree(c.Context, st)
+		if err != nil {
+			return err
+		}
+		return t.around(img.ID).print(e, c.String("format"), c.Bool("no-trunc"))
 	}
 	rows, err := historyRows(c.Context, st, img)
 	if err != nil {

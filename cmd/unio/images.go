@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"strings"
 	"time"
@@ -28,6 +29,7 @@ func imagesCommand() *cli.Command {
 			&cli.StringFlag{Name: "format", Usage: "Format output: \"table\", \"table TEMPLATE\", \"json\", or a Go\ntemplate"},
 			&cli.BoolFlag{Name: "no-trunc", Usage: "Don't truncate output"},
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "Only show image IDs"},
+			&cli.BoolFlag{Name: "tree", Usage: "Show who is built on whom, and what removing each would\nfree (unique size)"},
 		},
 	}
 }
@@ -48,6 +50,16 @@ func images(c *cli.Context) error {
 	}
 	if c.NArg() == 1 {
 		f.patterns = append(f.patterns, c.Args().First())
+	}
+	if c.Bool("tree") {
+		if c.NArg() > 0 || len(given) > 0 || c.Bool("quiet") {
+			return errors.New("--tree shows all images: it goes with neither a name, filters nor --quiet")
+		}
+		t, err := newImageTree(c.Context, st)
+		if err != nil {
+			return err
+		}
+		return t.print(e, c.String("format"), c.Bool("no-trunc"))
 	}
 	l := &imageLister{
 		st: st, filter: f, all: c.Bool("all"),
