@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"unio/cow"
+	"unio/unionfs/dirlower"
 	"unio/unionfs/merge"
 	"unio/unionfs/merge/mergetest"
 	"unio/unionfs/transport"
@@ -21,11 +22,13 @@ import (
 // takes over at will.
 type twice struct {
 	*filesystem
-	t *testing.T
-	o cow.Options
+	t     *testing.T
+	o     cow.Options
+	lower string
+	names *os.File // of a lower that is read in place; nil: it is a copy in memory
 }
 
-func newTwice(t *testing.T) *twice {
+func newTwice(t *testing.T, folders bool) *twice {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
@@ -38,10 +41,16 @@ func newTwice(t *testing.T) *twice {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%s%v", out, err)
 	}
-	var err error
-	if w.o.Lower, err = mergetest.FromDir(filepath.Join(base, "lower")); err != nil {
-		t.Fatal(err)
+	w.lower = filepath.Join(base, "lower")
+	if folders {
+		fd, err := unix.MemfdCreate("names", unix.MFD_CLOEXEC)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.names = os.NewFile(uintptr(fd), "names")
+		t.Cleanup(func() { w.names.Close() })
 	}
+	w.openLower()
 	ledger, err := NewLedger()
 	if err != nil {
 		t.Fatal(err)
@@ -50,6 +59,20 @@ func newTwice(t *testing.T) *twice {
 	w.start(ledger)
 	t.Cleanup(func() { w.cow.Close() })
 	return w
+}
+
+// openLower opens the lower as a fresh process does, which knows no node.
+func (w *twice) openLower() {
+	w.t.Helper()
+	var err error
+	if w.names == nil {
+		w.o.Lower, err = mergetest.FromDir(w.lower)
+	} else {
+		w.o.Lower, err = dirlower.Open(dirlower.Options{Dirs: []string{w.lower}, Root: true, Names: w.names})
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 func (w *twice) start(ledger *Ledger) {
@@ -73,6 +96,7 @@ func (w *twice) succeed() {
 		w.t.Fatal(err)
 	}
 	w.o.Resume = true
+	w.openLower()
 	w.start(w.ledger)
 }
 
@@ -184,24 +208,28 @@ func changes() map[string]func(w *twice, unique uint64) fuse.Status {
 // TestRepeated sends each request, lets successors take over and sends it
 // again: it is done once, and each answer is a success.
 func TestRepeated(t *testing.T) {
-	const unique = 4242
 	for name, change := range changes() {
-		t.Run(name, func(t *testing.T) {
-			w := newTwice(t)
-			if s := change(w, unique); !s.Ok() {
-				t.Fatal(s)
-			}
-			want := w.picture(merge.RootIno, "")
-			for range 2 {
-				w.succeed()
-				if s := change(w, unique|transport.Repeated); !s.Ok() {
-					t.Error(s)
-				}
-				if got := w.picture(merge.RootIno, ""); got != want {
-					t.Errorf("once:\n%stwice:\n%s", want, got)
-				}
-			}
-		})
+		t.Run(name, func(t *testing.T) { repeated(t, change, false) })
+		t.Run(name+" over a folder", func(t *testing.T) { repeated(t, change, true) })
+	}
+}
+
+func repeated(t *testing.T, change func(*twice, uint64) fuse.Status, folders bool) {
+	t.Helper()
+	const unique = 4242
+	w := newTwice(t, folders)
+	if s := change(w, unique); !s.Ok() {
+		t.Fatal(s)
+	}
+	want := w.picture(merge.RootIno, "")
+	for range 2 {
+		w.succeed()
+		if s := change(w, unique|transport.Repeated); !s.Ok() {
+			t.Error(s)
+		}
+		if got := w.picture(merge.RootIno, ""); got != want {
+			t.Errorf("once:\n%stwice:\n%s", want, got)
+		}
 	}
 }
 
@@ -213,7 +241,7 @@ func TestRepeatedButNew(t *testing.T) {
 			continue // it prepares what it removes when it is not repeated
 		}
 		t.Run(name, func(t *testing.T) {
-			plain, marked := newTwice(t), newTwice(t)
+			plain, marked := newTwice(t, false), newTwice(t, false)
 			marked.succeed()
 			one, two := change(plain, 7), change(marked, 7|transport.Repeated)
 			if one != two || one != fuse.OK {
@@ -239,7 +267,7 @@ func noNumbers(s string) (lines []string) {
 
 // TestStillRefused sends requests that have to fail, marked as repeated.
 func TestStillRefused(t *testing.T) {
-	w := newTwice(t)
+	w := newTwice(t, false)
 	again := header(9|transport.Repeated, rootNode)
 	ofB := header(9|transport.Repeated, w.number("b"))
 	for what, c := range map[string]struct{ got, want fuse.Status }{
@@ -259,7 +287,7 @@ func TestStillRefused(t *testing.T) {
 // TestHalfMade repeats a MKNOD whose first try had come to making a file, but
 // not to giving it its owner and mode.
 func TestHalfMade(t *testing.T) {
-	w := newTwice(t)
+	w := newTwice(t, false)
 	if err := os.WriteFile(filepath.Join(w.o.Upper, "n"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -268,5 +296,40 @@ func TestHalfMade(t *testing.T) {
 	var out fuse.EntryOut
 	if s := w.Mknod(nil, &in, "n", &out); !s.Ok() || out.Mode != unix.S_IFREG|0o2751 || out.Uid != 11 || out.Gid != 12 {
 		t.Errorf("%v, mode %o, owner %d:%d", s, out.Mode, out.Uid, out.Gid)
+	}
+}
+
+// TestNumbersOverFolders: a successor knows the numbers of files that it has
+// never looked up, as far as the kernel was given them.
+func TestNumbersOverFolders(t *testing.T) {
+	w := newTwice(t, true)
+	numbers := map[string]uint64{}
+	for _, path := range []string{"a", "full", "full/x", "dir", "i"} {
+		numbers[path] = w.number(path)
+		w.cow.Remember(merge.Ino(numbers[path]))
+	}
+	w.cow.Setxattr(merge.Ino(numbers["a"]), "user.n", []byte("v"), 0)
+	h := header(3, rootNode)
+	if s := w.Unlink(nil, &h, "i"); !s.Ok() {
+		t.Fatal(s)
+	}
+	for range 2 {
+		w.succeed()
+		for path, ino := range numbers {
+			var st cow.Stat
+			if err := w.cow.Getattr(merge.Ino(ino), &st); err != nil || uint64(st.Ino) != ino {
+				t.Errorf("%s: number %x, %v", path, st.Ino, err)
+			}
+			if path == "i" && st.Nlink != 1 {
+				t.Errorf("%d names left", st.Nlink)
+			}
+		}
+		buf := make([]byte, 4)
+		if n, err := w.cow.Read(merge.Ino(numbers["full/x"]), buf, 0); string(buf[:n]) != "x\n" || err != nil {
+			t.Errorf("reads %q, %v", buf[:n], err)
+		}
+		if got := w.number("full/x"); got != numbers["full/x"] {
+			t.Errorf("number %x, before %x", got, numbers["full/x"])
+		}
 	}
 }
