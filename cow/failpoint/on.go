@@ -16,6 +16,7 @@ type plan struct {
 	name string
 	left atomic.Int64 // passes until the end
 	log  string       // file that takes the names, "" for none
+	file string       // file that holds a name, "" for none
 }
 
 var current = sync.OnceValue(func() *plan {
@@ -24,7 +25,7 @@ var current = sync.OnceValue(func() *plan {
 	if err != nil {
 		count = 1
 	}
-	p := &plan{name: name, log: os.Getenv("UNIO_FAILPOINT_LOG")}
+	p := &plan{name: name, log: os.Getenv("UNIO_FAILPOINT_LOG"), file: os.Getenv("UNIO_FAILPOINT_FILE")}
 	p.left.Store(count)
 	return p
 })
@@ -36,10 +37,16 @@ func Hit(name string) {
 	if p.log != "" {
 		note(p.log, name)
 	}
-	if name == p.name && p.left.Add(-1) == 0 {
+	if name == p.name && p.left.Add(-1) == 0 || p.file != "" && ordered(p.file, name) {
 		syscall.Kill(syscall.Getpid(), syscall.SIGKILL)
 		select {} // nothing more is done before the signal arrives
 	}
+}
+
+// ordered reports whether file holds name, and removes it then.
+func ordered(file, name string) bool {
+	text, err := os.ReadFile(file)
+	return err == nil && string(text) == name && os.Remove(file) == nil
 }
 
 // note appends name to file. What cannot be written is missed by the test.
