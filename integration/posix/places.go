@@ -16,7 +16,7 @@ import (
 type kind struct {
 	name     string
 	variants []string
-	options  string            // of unio mount
+	options  string            // of unio mount, or unio overlay
 	peer     bool              // somebody else's union
 	lacks    map[string]string // scenarios that it is known not to pass, and why
 	// mount mounts it below dir and returns the folder and what ends it.
@@ -32,6 +32,8 @@ func kinds() []kind {
 		{name: "fuse-overlayfs", variants: all, peer: true, mount: mountFuseOverlay},
 		{name: "unio", variants: all, options: "suid,dev", mount: mountUnio},
 		{name: "unio-writeback", variants: all, options: "suid,dev,writeback", lacks: collected(), mount: mountUnio},
+		{name: "unio-overlay", variants: all, options: "noplain", lacks: ofFolders(), mount: mountFolders},
+		{name: "unio-plain", variants: all, options: "plain", lacks: ofPlain(), mount: mountFolders},
 	}
 }
 
@@ -44,6 +46,18 @@ func collected() map[string]string {
 	return map[string]string{
 		"size/blocks follow the data": blocks, "size/punch": seek, "size/seek data": seek, "size/seek in a hole": seek,
 	}
+}
+
+// ofFolders lists what cannot be where plain folders may be anybody's layers.
+func ofFolders() map[string]string {
+	return map[string]string{"paths/names that look special": "names that begin with .wh. are whiteouts of other tools"}
+}
+
+// ofPlain lists what differs where a file is copied up whole by a chmod.
+func ofPlain() map[string]string {
+	lacks := ofFolders()
+	lacks["times/mmap write touches"] = "the page is read from the copy, which sets its access time, when it is first written to"
+	return lacks
 }
 
 func (k *kind) wanted(on []string) bool { return len(on) == 0 || slices.Contains(on, k.name) }
@@ -171,6 +185,17 @@ func mountUnio(ctx context.Context, s *stage, k kind, dir string) (string, func(
 		return "", nil, err
 	}
 	_, err := s.unio(ctx, "mount", "--name", k.name, "-o", k.options, imageName, dir)
+	return dir, func() error { _, err := s.unio(ctx, "umount", dir); return err }, err
+}
+
+// mountFolders mounts the lower itself, by unio overlay.
+func mountFolders(ctx context.Context, s *stage, k kind, dir string) (string, func() error, error) {
+	upper, work := s.path(k.name+".upper"), s.path(k.name+".work")
+	if err := errors.Join(os.Mkdir(upper, 0o755), os.Mkdir(work, 0o755)); err != nil {
+		return "", nil, err
+	}
+	options := "lowerdir=" + s.path("lower") + ",upperdir=" + upper + ",workdir=" + work + "," + k.options
+	_, err := s.unio(ctx, "overlay", "-o", options, dir)
 	return dir, func() error { _, err := s.unio(ctx, "umount", dir); return err }, err
 }
 
