@@ -47,6 +47,9 @@ func serve() error {
 	if err != nil {
 		return err
 	}
+	if gate := os.Getenv(gateEnv); gate != "" {
+		lower = gatedLower{lower, gate}
+	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	o := unionfs.Options{
 		Writeback: os.Getenv("UNIO_TEST_WRITEBACK") != "",

@@ -9,7 +9,7 @@ import (
 // reader holds the buffers of one goroutine, used for every request anew. They
 // are mappings of their own: of the buffer for answers only pages that were
 // used are there, and all are gone when the reader leaves. From the heap they
-// would come zeroed, that is, used, and a burst of requests with its 64 readers
+// would come zeroed, that is, used, and a burst of requests with 64 readers
 // would cost 128 MiB until the next collection.
 type reader struct {
 	in, out   []byte

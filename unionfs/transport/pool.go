@@ -63,7 +63,9 @@ func (p *pool) run() error {
 func (p *pool) loop(r *reader) {
 	defer p.leave()
 	defer r.free()
-	populate(r.in)
+	if p.total.Load() <= populated {
+		populate(r.in)
+	}
 	for !p.stopped.Load() {
 		n, err := p.read(r)
 		if err != nil {
@@ -120,6 +122,10 @@ func (p *pool) stop(err error) {
 		})
 	}
 }
+
+// populated is how many readers have their buffer in memory from the start. A
+// mount with more requests at work than that spares the memory instead.
+const populated = 64
 
 // forgetters bounds the readers for a burst of FORGET, which comes when the
 // kernel is short of memory: no time to start all that there may be.

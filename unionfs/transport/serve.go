@@ -14,7 +14,9 @@ const (
 	writeInSize    = 40 // struct fuse_write_in, between header and data of a WRITE
 	initBuffer     = 64 << 10
 	defaultReaders = 2
-	defaultBound   = 64
+	// defaultBound is as many requests as may wait for something slow (a
+	// copy-up, a disk) before others must wait for them.
+	defaultBound = 1000
 	// calm is how long there must have been no shortage of readers before
 	// those beyond the usual number leave. Shorter, and a load that comes in
 	// bursts would start and end threads all the time.
@@ -45,7 +47,7 @@ const (
 // fault, which Go does not notice, from stopping all others.
 type ServeOptions struct {
 	Readers    int // usual number of readers, default 2
-	MaxReaders int // bound, with those started because all others are busy; default 64
+	MaxReaders int // bound, with those started because all others are busy; default 1000
 	// Answered is called once, when the first answer behind INIT is out.
 	Answered func()
 }
