@@ -147,7 +147,8 @@ type FS struct {
 	uid    int           // who we are, for a union without privilege
 	gid    int
 
-	reparented func(merge.Ino) // see OnReparent
+	untouched   untouched
+	dropListing func(merge.Ino) // see OnListing
 
 	claims []claim           // while the upper is read
 	void   map[uint64]string // by inode number of the upper's filesystem: folders that show no lower, and their paths

@@ -19,6 +19,8 @@ type folder struct {
 	dead     int      // how many of them are gone
 	subdirs  int64    // folders among the visible entries
 	removed  bool     // by rmdir: nothing can be made here any more
+	changes  uint32   // how often what a listing shows has changed, from 1
+	listed   listed   // who is listing it; has a lock of its own, taken last
 }
 
 // child is one name in the upper: a node, or a whiteout.
@@ -77,6 +79,9 @@ func (f *FS) strange(n *node) bool {
 // put makes name stand for n (nil: a whiteout), where hasLower tells whether
 // a lower name stands behind it. Preconditions: d.mu is held for writing.
 func (d *folder) put(name string, n *node, hasLower bool) {
+	if n == nil || !hasLower { // but for a copy-up, which shows what was there
+		d.changes++
+	}
 	d.drop(name)
 	c := &child{name: name, node: n}
 	if !hasLower {
@@ -98,29 +103,44 @@ type Dirent struct {
 // and ".." first, until yield returns false. Entries that stay are listed
 // once, whatever comes and goes meanwhile.
 func (f *FS) ReadDir(ino merge.Ino, after uint64, yield func(Dirent) bool) error {
-	if after < cookieDots && !f.dots(ino, after, yield) {
-		return nil
+	end := true
+	noting := func(e Dirent) bool { end = false; return yield(e) }
+	if after < cookieDots && !f.dots(ino, after, noting) {
+		noting = func(Dirent) bool { return false }
 	}
 	n := f.table.get(ino)
 	if n == nil {
-		return f.listLower(nil, ino, after, yield)
+		err := f.listLower(nil, ino, after, noting)
+		f.untouched.note(ino, after, end)
+		return err
 	}
 	if !n.isDir() {
 		return unix.ENOTDIR
 	}
+	changes, err := f.listBoth(n, after, noting)
+	if n.dir.listed.note(after, end, changes) && f.dropListing != nil {
+		f.dropListing(ino)
+	}
+	return err
+}
+
+// listBoth lists a folder that the upper has something of, and tells which
+// state of it was listed.
+func (f *FS) listBoth(n *node, after uint64, yield func(Dirent) bool) (changes uint32, err error) {
 	n.dir.lockListed()
 	defer n.dir.mu.RUnlock()
+	changes = n.dir.changes
 	more := true
 	if n.dir.lower != 0 && after < cookieUpper {
 		err := f.listLower(n.dir, n.dir.lower, after, func(e Dirent) bool { more = yield(e); return more })
 		if err != nil {
-			return err
+			return changes, err
 		}
 	}
 	if more {
 		n.dir.listUpper(after, yield)
 	}
-	return nil
+	return changes, nil
 }
 
 func (f *FS) dots(ino merge.Ino, after uint64, yield func(Dirent) bool) bool {

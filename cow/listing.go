@@ -29,6 +29,7 @@ func (d *folder) drop(name string) {
 	if c == nil {
 		return
 	}
+	d.changes++
 	delete(d.children, name)
 	if c.cookie == 0 {
 		return

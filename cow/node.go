@@ -155,6 +155,7 @@ func (f *FS) enterLower(ino merge.Ino, named bool) (*node, error) {
 	if a.IsDir() {
 		n = f.newFolder(ino, ino)
 		n.dir.subdirs = subdirsOf(&a)
+		f.untouched.pass(ino, &n.dir.listed)
 	}
 	if !named {
 		f.recall(n)
@@ -166,6 +167,6 @@ func (f *FS) enterLower(ino merge.Ino, named bool) (*node, error) {
 func (f *FS) newFolder(ino, lower merge.Ino) *node {
 	return &node{
 		ino: ino, lower: lower, typ: unix.S_IFDIR,
-		dir: &folder{lower: lower, children: make(map[string]*child)},
+		dir: &folder{lower: lower, children: make(map[string]*child), changes: 1},
 	}
 }

@@ -57,18 +57,15 @@ func (f *FS) Rename(oldDir merge.Ino, oldName string, newDir merge.Ino, newName 
 	}
 }
 
-// OnReparent has told called, without any lock held, for each folder that gets
-// another parent: what the kernel has cached of its listing holds the number of
-// the old one. It must be called before the first request.
-func (f *FS) OnReparent(told func(folder merge.Ino)) { f.reparented = told }
-
+// tellReparented has the kernel forget the listing of each folder that has got
+// another parent.
 func (f *FS) tellReparented(m *move) {
-	if f.reparented == nil || m.od == m.nd {
+	if f.dropListing == nil || m.od == m.nd {
 		return
 	}
 	for _, n := range []*node{m.src, m.dst} {
 		if n != nil && n.isDir() && (n == m.src || m.flags&unix.RENAME_EXCHANGE != 0) {
-			f.reparented(n.ino)
+			f.dropListing(n.ino)
 		}
 	}
 }

@@ -70,8 +70,8 @@ func (f *FS) Renamed(oldDir merge.Ino, oldName string, newDir merge.Ino, newName
 	if f.Lookup(oldDir, oldName, &st) != merge.ErrNotExist || f.Lookup(newDir, newName, &st) != nil {
 		return false
 	}
-	if f.reparented != nil && oldDir != newDir && st.Mode&unix.S_IFMT == unix.S_IFDIR {
-		f.reparented(st.Ino)
+	if f.dropListing != nil && oldDir != newDir && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		f.dropListing(st.Ino)
 	}
 	return true
 }

@@ -87,7 +87,7 @@ func Mount(o Options) (*Server, error) {
 	}
 	s := &Server{dev: dev, done: make(chan struct{})}
 	if o.Cow != nil {
-		o.Cow.OnReparent(s.dropListing(o.Log))
+		o.Cow.OnListing(s.dropListing(o.Log))
 	}
 	handler := fuse.NewProtocolServer(newFilesystem(&o), protocolOptions(&o))
 	var how transport.ServeOptions
