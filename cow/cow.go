@@ -140,6 +140,7 @@ type FS struct {
 	marked   bool // with the marks of a volatile mount
 
 	partial bool  // large files are copied up by blocks
+	exact   bool  // the upper's filesystem keeps holes where they are
 	block   int64 // bytes that a partial file has or has not together
 
 	serial atomic.Uint64 // makes names in WORK/tmp unique

@@ -56,8 +56,9 @@ func (f *FS) adoptPartial(n *node, e *found, dirfd int) {
 	if n.lower == 0 || f.lower.Attr(n.lower, &a) != nil || !a.IsRegular() {
 		ok = false
 	}
-	if err != nil || !ok {
-		f.log.Error("the lower part of a partial file is lost", "name", e.name, "limit", string(text), "origin", uint64(n.lower), "err", err)
+	if err != nil || !ok || !f.exact {
+		f.log.Error("the lower part of a partial file is lost",
+			"name", e.name, "limit", string(text), "origin", uint64(n.lower), "holes", f.exact, "err", err)
 		n.data.lost = true
 		limit = e.st.Size
 	}
@@ -84,47 +85,58 @@ var exactHoles = [...]int64{
 // tmpfs of huge pages has 2 MiB) a whole copy is better.
 const blockMax = 64 << 10
 
-// learnHoles finds out in what blocks the upper's filesystem keeps holes. If
-// it does not keep them exactly, files are not copied up by blocks.
+// learnHoles finds out whether and in what blocks the upper's filesystem keeps
+// holes. Where that is not known to be exact, files are not copied up by
+// blocks; where it is known not to be, the holes of those that were, on
+// another filesystem, are lost.
 func (f *FS) learnHoles() {
-	f.block = blockSize
-	if !f.partial {
-		return
+	var fs unix.Statfs_t
+	err := unix.Fstatfs(f.tmp, &fs)
+	known := err == nil && slices.Contains(exactHoles[:], int64(fs.Type))
+	f.block = max(blockSize, int64(fs.Bsize))
+	if err == nil {
+		err = f.tryHoles()
 	}
-	block, err := f.tryHoles()
-	if err != nil {
-		f.log.Info("large files are copied up whole: the upper's filesystem does not keep holes exactly", "err", err)
+	f.exact = err == nil || known && err != unix.ENOTSUP // a full disk says nothing
+	if f.partial && (!known || err != nil) {
+		f.log.Info("large files are copied up whole: the upper's filesystem is not known to keep holes exactly", "err", err)
 		f.partial = false
-		return
 	}
-	f.block = block
 }
 
-// tryHoles returns the block of the upper's filesystem. The type alone does
-// not say which driver it has (ext2's own knows no holes), so it makes a file
-// with a hole before and behind one block and looks whether they are found.
-func (f *FS) tryHoles() (block int64, err error) {
-	var fs unix.Statfs_t
-	if err := unix.Fstatfs(f.tmp, &fs); err != nil {
-		return 0, err
-	}
-	if !slices.Contains(exactHoles[:], int64(fs.Type)) {
-		return 0, unix.ENOTSUP
-	}
-	fd, err := fsat.Tmpfile(f.tmp, 0o600)
+// tryHoles makes a file with a hole before and behind one block and looks
+// whether they are found: the type of a filesystem does not say which driver it
+// has (ext2's own knows no holes). ENOTSUP: they are not.
+func (f *FS) tryHoles() error {
+	fd, err := f.nameless()
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer fsat.Close(fd)
 	var st unix.Stat_t
 	if err := fsat.Fstat(fd, &st); err != nil {
-		return 0, err
+		return err
 	}
-	block = max(blockSize, int64(fs.Bsize), int64(st.Blksize))
+	block := max(f.block, int64(st.Blksize))
 	if block > blockMax || block&(block-1) != 0 {
-		return 0, unix.ENOTSUP
+		return unix.ENOTSUP
 	}
-	return block, tryBlock(fd, block)
+	f.block = block
+	return tryBlock(fd, block)
+}
+
+// nameless opens a new file in WORK/tmp that has no name.
+func (f *FS) nameless() (int, error) {
+	fd, err := fsat.Tmpfile(f.tmp, 0o600)
+	if err != unix.EOPNOTSUPP && err != unix.EISDIR {
+		return fd, err
+	}
+	temp := f.tempName()
+	fd, err = fsat.Open(f.tmp, temp, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, 0o600)
+	if err == nil {
+		f.discard(temp)
+	}
+	return fd, err
 }
 
 // tryBlock writes the second of three blocks of an empty file.
