@@ -112,20 +112,6 @@ func (f *FS) unload() {
 		}
 	})
 	f.table.init()
+	clear(f.linked)
 	f.top.dir = f.newFolder(merge.RootIno, merge.RootIno).dir
-}
-
-// sameFile reports whether entry e of the upper is another name of n's file
-// there.
-func (f *FS) sameFile(n *node, e *found) bool {
-	if e.st.Nlink == 1 || len(n.places) == 0 {
-		return false
-	}
-	h, err := f.handleOf(n.places[0].dir)
-	if err != nil {
-		return false
-	}
-	defer h.release()
-	var st unix.Stat_t
-	return fsat.Stat(h.fd, n.places[0].name, &st) == nil && st.Ino == e.st.Ino
 }

@@ -152,6 +152,7 @@ type FS struct {
 	dropListing func(merge.Ino) // see OnListing
 
 	claims []claim           // while the upper is read
+	linked map[uint64]*node  // likewise: files of several names, by inode number of the upper's filesystem
 	void   map[uint64]string // by inode number of the upper's filesystem: folders that show no lower, and their paths
 }
 

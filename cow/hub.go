@@ -47,7 +47,7 @@ func (f *FS) loadHubbed(fd int, name string) error {
 	if err != nil {
 		return err
 	}
-	if links == 0 && !f.resumed {
+	if links == 0 && !f.resumed && f.sparse() {
 		return fsat.RemoveAll(fd, name)
 	}
 	if e.origin.ino == 0 || hubEntry(e.origin.ino) != name {

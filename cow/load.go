@@ -14,6 +14,8 @@ import (
 // load learns what the upper and the hub hold.
 func (f *FS) load() error {
 	f.void = make(map[uint64]string)
+	f.linked = make(map[uint64]*node)
+	defer func() { f.linked = nil }()
 	for known := 0; ; known = len(f.void) {
 		if err := f.loadUpper(); err != nil {
 			return err
@@ -23,6 +25,9 @@ func (f *FS) load() error {
 			break
 		}
 		f.unload()
+	}
+	if err := f.rebuildHub(); err != nil {
+		return fmt.Errorf("rebuild the link hub: %w", err)
 	}
 	if err := f.recountHub(); err != nil {
 		return fmt.Errorf("count the names in the link hub: %w", err)
@@ -185,13 +190,8 @@ func (f *FS) adopt(dir *node, e *found, below merge.Ino, dirfd int) (n *node, fr
 	if typ == unix.S_IFDIR {
 		return f.adoptFolder(dir, e, below, dirfd), true
 	}
-	if n := f.table.get(own); n != nil && e.st.Nlink > 1 {
+	if n := f.linked[e.st.Ino]; n != nil {
 		return n, false
-	}
-	if n := f.table.get(e.origin.ino); n != nil && e.origin.ino != 0 && n.typ == typ {
-		if f.sameFile(n, e) {
-			return n, false
-		}
 	}
 	n = &node{ino: own, lower: e.origin.ino, typ: typ, inUpper: true}
 	if e.origin.ino != 0 {
@@ -204,6 +204,9 @@ func (f *FS) adopt(dir *node, e *found, below merge.Ino, dirfd int) (n *node, fr
 	if f.table.add(n) != n { // two files claim one origin: the second gets a number of its own
 		n.ino = own
 		f.table.add(n)
+	}
+	if e.st.Nlink > 1 {
+		f.linked[e.st.Ino] = n
 	}
 	return n, true
 }

@@ -36,6 +36,8 @@ func (f *FS) adoptData(n *node, e *found, dirfd int) {
 		f.adoptPartial(n, e, dirfd)
 	case !meta:
 		n.data.set(dataWhole)
+	case f.outgrown(n, e, dirfd):
+		f.adoptPartial(n, e, dirfd)
 	case n.lower == 0:
 		if e.st.Size > 0 {
 			f.log.Error("the data of a file that was copied up without it is in no lower", "name", e.name)
@@ -44,6 +46,25 @@ func (f *FS) adoptData(n *node, e *found, dirfd int) {
 		n.data.limit.Store(e.st.Size)
 		n.data.set(dataPartial)
 	}
+}
+
+// outgrown reports whether a file that was copied up without its data is longer
+// than the lower one. We never leave one so; what is behind the lower's end
+// then reads as zeros, and as a partial file that is what it says.
+func (f *FS) outgrown(n *node, e *found, dirfd int) bool {
+	var a merge.Attr
+	if n.lower == 0 || f.lower.Attr(n.lower, &a) != nil || a.Size >= uint64(e.st.Size) || !f.partial {
+		return false
+	}
+	s := spot{fd: dirfd, name: e.name}
+	err := f.writeLimit(s, int64(a.Size))
+	if err == nil {
+		err = fsat.RemoveXattr(s.fd, s.name, f.names.Metacopy)
+	}
+	if err != nil {
+		f.log.Warn("cannot mark a file as partial", "name", e.name, "err", err)
+	}
+	return err == nil
 }
 
 // adoptPartial reads the limit of a partial file. It may be more than there

@@ -15,10 +15,12 @@ func (f *FS) recountHub() error {
 	})
 	for _, n := range list {
 		names, ok := f.namesOf(n)
-		if !ok || names == n.nlink {
+		if !ok || names == n.nlink && names > 0 {
 			continue
 		}
-		f.log.Info("a crash has left a wrong count of names", "ino", uint64(n.ino), "count", n.nlink, "names", names)
+		if names != n.nlink {
+			f.log.Info("a crash has left a wrong count of names", "ino", uint64(n.ino), "count", n.nlink, "names", names)
+		}
 		if err := f.countNames(n, int(names)-int(n.nlink)); err != nil {
 			return err
 		}
@@ -28,6 +30,35 @@ func (f *FS) recountHub() error {
 			f.clearHub(n)
 			f.dropHandles(n)
 		}
+	}
+	return nil
+}
+
+// rebuildHub puts files back into the hub that were copied up from lower files
+// of several names and have lost their place there: for their lower names it
+// is the only way to them. Where every name is copied up there is no hub.
+func (f *FS) rebuildHub() error {
+	if f.allNames || f.sparse() {
+		return nil
+	}
+	var list []*node
+	f.table.each(func(n *node) {
+		if n.inUpper && !n.hubbed && !n.isDir() && n.ino == n.lower && len(n.places) > 0 {
+			list = append(list, n)
+		}
+	})
+	for _, n := range list {
+		var a merge.Attr
+		if err := f.lower.Attr(n.lower, &a); err != nil || a.Nlink < 2 {
+			continue
+		}
+		f.log.Warn("a file of several names is missing from the link hub", "ino", uint64(n.ino), "name", n.places[0].name)
+		name := hubEntry(n.lower)
+		if err := f.linkTo(n, f.hub.held.fd, name); err != nil {
+			return err
+		}
+		n.places = append(n.places, place{f.hub, name})
+		n.hubbed = true
 	}
 	return nil
 }

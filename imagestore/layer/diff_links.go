@@ -19,13 +19,15 @@ func (w *mergeWalk) completeLinks(ctx context.Context, root *changeNode) error {
 	for ino := range w.hub {
 		inos[ino] = true
 	}
+	places := make(map[merge.Ino]*changeNode)
+	root.inPlace(places)
 	for _, ino := range slices.Sorted(maps.Keys(inos)) {
 		links, err := w.lower.Links(ino)
 		if err != nil {
 			return fmt.Errorf("names of lower node %d: %w", ino, err)
 		}
 		for _, l := range links {
-			if err := w.addName(ctx, root, ino, l); err != nil {
+			if err := w.addName(ctx, places, ino, l); err != nil {
 				return fmt.Errorf("name %q of lower node %d: %w", l.Name, ino, err)
 			}
 		}
@@ -40,12 +42,11 @@ func (w *mergeWalk) completeLinks(ctx context.Context, root *changeNode) error {
 
 // addName enters one name of a lower file into the tree, if the upper leaves
 // it visible and does not have it itself.
-func (w *mergeWalk) addName(ctx context.Context, root *changeNode, ino merge.Ino, l merge.Link) error {
-	steps, err := w.lowerPath(l.Dir)
-	if err != nil || root.low != merge.RootIno {
+func (w *mergeWalk) addName(ctx context.Context, places map[merge.Ino]*changeNode, ino merge.Ino, l merge.Link) error {
+	n, steps, err := w.nearest(places, l.Dir)
+	if err != nil || n == nil {
 		return err
 	}
-	n := root
 	for _, s := range steps {
 		if n, err = w.step(n, s); n == nil || err != nil {
 			return err
@@ -73,22 +74,40 @@ type pathStep struct {
 	ino  merge.Ino
 }
 
-// lowerPath returns the folders from below the root down to dir.
-func (w *mergeWalk) lowerPath(dir merge.Ino) ([]pathStep, error) {
+// inPlace collects the folders that show a lower folder where the lower has it,
+// be the folders above them what they may.
+func (n *changeNode) inPlace(places map[merge.Ino]*changeNode) {
+	if n.low != 0 && n.low == n.base {
+		places[n.low] = n
+	}
+	for _, k := range n.kids {
+		if k.isDir() {
+			k.inPlace(places)
+		}
+	}
+}
+
+// nearest returns the folder of the tree that shows lower folder dir or the
+// nearest one above it, and the steps from there down to dir; nil if the upper
+// hides them all.
+func (w *mergeWalk) nearest(places map[merge.Ino]*changeNode, dir merge.Ino) (*changeNode, []pathStep, error) {
 	var steps []pathStep
-	for dir != merge.RootIno {
+	for places[dir] == nil {
+		if dir == merge.RootIno {
+			return nil, nil, nil
+		}
 		links, err := w.lower.Links(dir)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if len(links) != 1 || uint64(len(steps)) > w.lower.Nodes() {
-			return nil, fmt.Errorf("folder %d has no place in the tree: %w", dir, merge.ErrCorrupt)
+			return nil, nil, fmt.Errorf("folder %d has no place in the tree: %w", dir, merge.ErrCorrupt)
 		}
 		steps = append(steps, pathStep{links[0].Name, dir})
 		dir = links[0].Dir
 	}
 	slices.Reverse(steps)
-	return steps, nil
+	return places[dir], steps, nil
 }
 
 // step goes down into one folder of the lower, nil if the upper hides it. A

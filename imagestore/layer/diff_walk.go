@@ -205,10 +205,18 @@ func (w *mergeWalk) node(f folder, c child) (*changeNode, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !c.up.attr.IsDir() && low == 0 || c.up.limit < 0 {
-		return nil, fmt.Errorf("the lower file that holds the data is missing: %w", merge.ErrCorrupt)
+	if err := completes(low, c.up); err != nil {
+		return nil, err
 	}
 	return w.upperNode(c.name, c.up, low), nil
+}
+
+// completes checks that there is a lower file for the data that e has not.
+func completes(low merge.Ino, e *upperEntry) error {
+	if !e.attr.IsDir() && low == 0 || e.limit < 0 {
+		return fmt.Errorf("the lower file that holds the data is missing: %w", merge.ErrCorrupt)
+	}
+	return nil
 }
 
 // upperNode describes an entry of the upper. Several names make it a link
@@ -228,7 +236,7 @@ func (w *mergeWalk) upperNode(name string, e *upperEntry, low merge.Ino) *change
 // taken its place.
 func (w *mergeWalk) lowerNode(name string, ino merge.Ino) (*changeNode, error) {
 	if e := w.hub[ino]; e != nil {
-		return w.hubNode(name, ino, e), nil
+		return w.hubNode(name, ino, e)
 	}
 	n := &changeNode{name: name, from: fromLower, low: ino}
 	if err := w.lower.Attr(ino, &n.attr); err != nil {
@@ -251,14 +259,15 @@ func (w *mergeWalk) lowerNode(name string, ino merge.Ino) (*changeNode, error) {
 }
 
 // hubNode describes the file that the hub holds for lower node ino.
-func (w *mergeWalk) hubNode(name string, ino merge.Ino, e *upperEntry) *changeNode {
+func (w *mergeWalk) hubNode(name string, ino merge.Ino, e *upperEntry) (*changeNode, error) {
 	n := w.upperNode(name, e, 0)
 	n.from, n.hubFile = fromHub, ino
-	if e.metacopy || e.partial {
-		n.low = ino
-	}
 	n.id = linkID{fileID: e.file}
-	return n
+	if !e.metacopy && !e.partial {
+		return n, nil
+	}
+	n.low = ino
+	return n, completes(ino, e)
 }
 
 // lowerXattrs returns the attributes that count of a lower node, sorted.
