@@ -17,6 +17,7 @@ type file struct {
 	dir   *handle
 }
 
+// release gives the folder back.
 func (f *file) release() { f.dir.release() }
 
 // fileOf finds the topmost file of a node; the caller releases it.
@@ -68,6 +69,8 @@ func staleIfGone(err error) error {
 	return err
 }
 
+// attrOf turns what the host says into attributes. Numbers of devices that are
+// none are left out: some filesystems give them any value.
 func attrOf(st *unix.Stat_t) merge.Attr {
 	a := merge.Attr{
 		Mode: st.Mode, UID: st.Uid, GID: st.Gid, Nlink: uint32(st.Nlink), Size: uint64(st.Size),
@@ -112,6 +115,8 @@ func (t *Tree) applyOverride(fd int, name string, layer int, a *merge.Attr) erro
 	return nil
 }
 
+// mapOwner makes what belongs to the user of a union without privilege the root
+// user's: in it he may do what root may.
 func (t *Tree) mapOwner(a *merge.Attr) {
 	if t.root || t.host {
 		return

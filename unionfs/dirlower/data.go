@@ -19,6 +19,7 @@ type content struct {
 	below *content // nil: the holes are holes
 }
 
+// close closes the file and those below it.
 func (c *content) close() {
 	for ; c != nil; c = c.below {
 		fsat.Close(c.fd)
@@ -48,6 +49,7 @@ func (t *Tree) contentOf(ino merge.Ino) (*handle, error) {
 	return h, nil
 }
 
+// openContent opens a file's data, in as many layers as it is spread over.
 func (t *Tree) openContent(n *node) (*content, error) {
 	f, err := t.fileOf(n)
 	if err != nil {
@@ -190,6 +192,8 @@ func (t *Tree) ReadAt(ino merge.Ino, p []byte, off int64) (int, error) {
 	return h.content.readAt(p, off)
 }
 
+// readAt reads like pread(2), but never less than there is: behind the limit
+// the file's own data, before it in turn what it has and what is below.
 func (c *content) readAt(p []byte, off int64) (int, error) {
 	if c.below == nil || off >= c.limit {
 		return readFull(c.fd, p, off)
@@ -246,6 +250,7 @@ func (c *content) source(off int64) (from *content, end int64, err error) {
 	return c, max(end, off+1), err
 }
 
+// readFull reads until p is full or the file ends.
 func readFull(fd int, p []byte, off int64) (int, error) {
 	done := 0
 	for done < len(p) {
@@ -335,6 +340,7 @@ func (c *content) seek(off int64, whence int) (int64, error) {
 	return 0, unix.ENXIO
 }
 
+// seekError tells a question that makes no sense from one behind the end.
 func seekError(whence int) error {
 	if whence != unix.SEEK_DATA && whence != unix.SEEK_HOLE {
 		return unix.EINVAL
@@ -370,4 +376,5 @@ func (t *Tree) CopyTo(ino merge.Ino, fd int, seg merge.Segment) (int64, error) {
 	return done, nil
 }
 
+// baseOf returns the last component of a path.
 func baseOf(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }

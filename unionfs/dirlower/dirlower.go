@@ -131,6 +131,7 @@ func Open(o Options) (*Tree, error) {
 	return t, nil
 }
 
+// open opens the layers one by one; what has been opened is in t when it fails.
 func (t *Tree) open(dirs []string, names *os.File) error {
 	for i, dir := range dirs {
 		l, err := t.openLayer(dir)
@@ -149,6 +150,8 @@ func (t *Tree) open(dirs []string, names *os.File) error {
 	return t.makeRoot()
 }
 
+// openLayer opens one folder for reading, by its path: the one time that links
+// are followed.
 func (t *Tree) openLayer(dir string) (*layer, error) {
 	fd, err := fsat.OpenRoot(dir)
 	if err != nil {

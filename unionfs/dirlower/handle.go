@@ -31,6 +31,8 @@ func (h *handle) acquire() bool {
 	}
 }
 
+// release takes a user away. Nobody uses a descriptor's number after the last,
+// so it never means another file.
 func (h *handle) release() {
 	if h == nil || h.refs.Add(-1) > 0 {
 		return
@@ -61,6 +63,7 @@ type handlePart struct {
 	next int
 }
 
+// init bounds the cache to about limit files.
 func (h *handles) init(limit int) {
 	for i := range h.parts {
 		h.parts[i].open = make(map[handleKey]*handle)
@@ -78,6 +81,7 @@ func handleLimit() int {
 	return int(min(rl.Cur/4, most))
 }
 
+// part spreads the files over several locks.
 func (h *handles) part(k handleKey) *handlePart {
 	return &h.parts[(uint64(k.n.ino)+uint64(k.elem))%uint64(len(h.parts))]
 }
@@ -123,6 +127,7 @@ func (h *handles) drop(k handleKey) {
 	}
 }
 
+// close closes all but what is in use, which its users close.
 func (h *handles) close() {
 	for i := range h.parts {
 		p := &h.parts[i]
@@ -137,6 +142,8 @@ func (h *handles) close() {
 
 const handleOnly = unix.O_PATH | unix.O_DIRECTORY
 
+// openFolder opens a folder as a mere handle: that needs no permission to read
+// it, and does not change its access time.
 func openFolder(fd int, name string) (int, error) { return fsat.Open(fd, name, handleOnly, 0) }
 
 // dirHandle returns folder n as the i-th of its layers has it; the caller
@@ -245,6 +252,7 @@ func openBelow(fd int, path string, flags int) (int, error) {
 	return walkBelow(fd, path, flags)
 }
 
+// walkBelow is openBelow by single components, none of which may be a link.
 func walkBelow(fd int, path string, flags int) (int, error) {
 	at := fd
 	for {

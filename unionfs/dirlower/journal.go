@@ -78,6 +78,7 @@ func (j *journal) open(file *os.File) error {
 	return j.readIndex(st.Size())
 }
 
+// setStart says where the records start, in one write.
 func (j *journal) setStart(start int64) error {
 	head := binary.LittleEndian.AppendUint64([]byte(journalMagic), uint64(start))
 	if _, err := j.file.WriteAt(head, 0); err != nil {
@@ -115,6 +116,7 @@ func (j *journal) readIndex(size int64) error {
 	return nil
 }
 
+// cmpIno orders different numbers.
 func cmpIno(a, b merge.Ino) int {
 	if a < b {
 		return -1
@@ -130,6 +132,7 @@ type backReader struct {
 	n   int
 }
 
+// newBackReader returns a reader that begins at at.
 func newBackReader(in io.ReaderAt, at int64) *backReader {
 	return &backReader{in: in, buf: make([]byte, 1<<16), at: at}
 }
@@ -177,6 +180,7 @@ func (j *journal) read(off int64) (up merge.Ino, name string, err error) {
 	return merge.Ino(binary.LittleEndian.Uint64(head[8:])), string(text), nil
 }
 
+// appendRecord adds one record to p.
 func appendRecord(p []byte, ino, up merge.Ino, name string) []byte {
 	p = binary.LittleEndian.AppendUint64(p, uint64(ino))
 	p = binary.LittleEndian.AppendUint64(p, uint64(up))

@@ -49,6 +49,7 @@ func (l *lists) keep(f *folder, list *listing) {
 	}
 }
 
+// drop forgets the listing of a folder that nobody knows any more.
 func (l *lists) drop(f *folder) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -57,6 +58,7 @@ func (l *lists) drop(f *folder) {
 	}
 }
 
+// dropAt forgets one listing. Preconditions: l.mu is held.
 func (l *lists) dropAt(i int) {
 	f := l.kept[i]
 	l.kept = slices.Delete(l.kept, i, i+1)
@@ -134,8 +136,11 @@ func (m *merging) add(i, layer int) error {
 	return err
 }
 
+// last is the place of the lowest layer that has the folder.
 func (m *merging) last() int { return len(m.n.more.Load().folder.stack) - 1 }
 
+// done sorts the entries: by that they have the same order, and so the same
+// cookies, whenever the folder is listed.
 func (m *merging) done() *listing {
 	slices.SortFunc(m.list.entries, func(a, b listed) int { return strings.Compare(a.name, b.name) })
 	m.list.entries = slices.Clip(m.list.entries)
@@ -176,6 +181,7 @@ func (r *layerReader) entry(d *fsat.Dirent) error {
 	return nil
 }
 
+// whiteout hides a name of the layers below, if there are any.
 func (r *layerReader) whiteout(name string) {
 	if r.seen != nil {
 		r.hide = append(r.hide, name)

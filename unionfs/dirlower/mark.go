@@ -64,6 +64,7 @@ func (t *Tree) readMarks(fd int, name string) (marked, error) {
 	return m, nil
 }
 
+// readMark reads one attribute, if it is one that says something.
 func (t *Tree) readMark(fd int, name, attr string, m *marked) error {
 	switch {
 	case slices.Contains(t.names.opaque, attr):

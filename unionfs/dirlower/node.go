@@ -64,6 +64,7 @@ type folder struct {
 	listing  atomic.Pointer[listing]
 }
 
+// newFolder makes a folder that has not been listed.
 func newFolder(stack []elem) *folder { return &folder{stack: stack} }
 
 // elem is a file or folder in one layer.
@@ -98,7 +99,10 @@ const (
 	recorded  = 1 << 20 // in the journal
 )
 
-func (n *node) layer() int  { return int(n.flag.Load() & layerMask) }
+// layer returns the topmost layer that has the node.
+func (n *node) layer() int { return int(n.flag.Load() & layerMask) }
+
+// isDir reports whether the node is a folder.
 func (n *node) isDir() bool { return n.up == nil || n.flag.Load()&isFolder != 0 }
 
 // table finds nodes by number.
@@ -121,6 +125,7 @@ func (t *table) init() {
 
 func (t *table) shard(ino merge.Ino) *shard { return &t.shards[ino%merge.Ino(len(t.shards))] }
 
+// enter puts a node in, whatever was there.
 func (t *table) enter(n *node) {
 	s := t.shard(n.ino)
 	s.mu.Lock()
