@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 // unio. What the other unions fail is shown by `make posix` only.
 func TestScenarios(t *testing.T) {
 	needed(t)
-	t.Setenv("UNIO", binary(t))
+	t.Setenv("UNIO", program(t))
 	s, err := setUp(t.Context(), t.TempDir(), chosen(nil))
 	if err != nil {
 		t.Fatal(err)
@@ -65,8 +65,8 @@ func needed(t *testing.T) {
 	}
 }
 
-// binary builds the unio under test, unless $UNIO names one.
-func binary(t *testing.T) string {
+// program builds the unio under test, unless $UNIO names one.
+func program(t *testing.T) string {
 	t.Helper()
 	if given := os.Getenv("UNIO"); given != "" {
 		path, err := filepath.Abs(given)

@@ -32,6 +32,7 @@ func groups() map[string]group {
 		"open": opening, "paths": paths(), "link": linking, "rename": renaming, "remove": removing,
 		"make": making, "chmod": chmodding, "chown": chowning, "privilege": privileges, "times": timing, "size": sizes,
 		"xattr": attributing, "access": accessing, "mmap": mapping, "descriptor": syncing,
+		"folder": folders, "tmpfile": nameless, "lock": locking, "live": living, "acl": controlling,
 	}
 }
 
