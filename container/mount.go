@@ -30,6 +30,9 @@ type MountOptions struct {
 	Others bool
 	// Writeback lets the kernel collect small writes (see docs/design.md).
 	Writeback bool
+	// ACL makes access control lists count. It costs requests of users other
+	// than root, and needs root.
+	ACL bool
 	// Volatile never waits for the disk; after a crash the container is
 	// refused (cow.ErrVolatile).
 	Volatile bool
@@ -54,6 +57,7 @@ type task struct {
 	Others    bool
 	Writeback bool
 	Volatile  bool
+	ACL       bool
 	Debug     bool
 	Server    []string // command lines, with the path that the program had
 	Keeper    []string
@@ -84,7 +88,7 @@ func (s *Store) Mount(ctx context.Context, o MountOptions) (*Mount, error) {
 	}
 	t := task{
 		Mount: m, Suid: o.Suid, Dev: o.Dev, Others: o.Others || os.Geteuid() == 0,
-		Writeback: o.Writeback, Volatile: o.Volatile, Debug: o.Debug,
+		Writeback: o.Writeback, Volatile: o.Volatile, ACL: o.ACL, Debug: o.Debug,
 		Server: byPath(o.Server), Keeper: byPath(o.Keeper), Remount: o.Remount,
 	}
 	if o.NoKeeper {

@@ -150,7 +150,7 @@ func (w *served) open(ctx context.Context, o ServeOptions) (err error) {
 	}
 	w.server, err = unionfs.Mount(unionfs.Options{
 		Lower: w.lower, Cow: w.upper, ReadOnly: m.ReadOnly, Dir: m.Dir, FsName: m.Target(),
-		AllowOther: w.task.Others, Suid: w.task.Suid, Dev: w.task.Dev, Writeback: w.task.Writeback, Log: w.log,
+		AllowOther: w.task.Others, Suid: w.task.Suid, Dev: w.task.Dev, Writeback: w.task.Writeback, ACL: w.task.ACL, Log: w.log,
 		Takeover: w.takeover(), Ledger: w.ledger,
 	})
 	if err != nil {
@@ -192,7 +192,7 @@ func (w *served) openUpper() (err error) {
 	}
 	o := cow.Options{
 		Upper: c.UpperDir(), Work: c.WorkDir(), Lower: w.lower, Root: c.Privileged, Log: w.log,
-		Volatile: w.task.Volatile, Resume: w.takeover() != nil,
+		Volatile: w.task.Volatile, ACL: w.task.ACL, Resume: w.takeover() != nil,
 	}
 	work, err := w.inheritedLock(lockWork)
 	if err != nil {

@@ -243,7 +243,7 @@ func (f *FS) copyXattrs(n *node, s spot) error {
 			return true
 		}
 		failed = fsat.SetXattr(s.fd, s.name, f.names.Escape(name), value, 0)
-		if f.lenient && isRefusal(failed) {
+		if f.lenient && isRefusal(failed) || IsACL(name) && failed == unix.ENOTSUP {
 			failed = nil
 		}
 		return failed == nil

@@ -79,6 +79,11 @@ type Options struct {
 	NoPartial  bool // large files are copied up whole when they are written, not by blocks
 	NoRedirect bool // a folder that shows lower entries is copied up before it is renamed
 
+	// ACL lets what is made inherit the access control lists of its folder, and
+	// applies the umask: the kernel leaves both to the union then. It needs Root
+	// and a filesystem with such lists; Open gives ErrNoACL otherwise.
+	ACL bool
+
 	// UserXattr keeps what belongs to the union in user.* attributes even
 	// with Root: for the root user of a user namespace, who has real owners
 	// but no trusted.* (overlayfs's option userxattr).
@@ -110,6 +115,7 @@ type FS struct {
 	lower merge.Lower
 	names whiteout.Xattrs
 	root  bool
+	acl   bool
 	log   *slog.Logger
 
 	allNames, noMetacopy, noRedirect bool // see Options
@@ -174,7 +180,7 @@ const (
 func Open(o Options) (*FS, error) {
 	o.normalise()
 	f := &FS{
-		lower: o.Lower, names: whiteout.XattrsFor(o.Root && !o.UserXattr), root: o.Root, log: o.Log, volatile: o.Volatile,
+		lower: o.Lower, names: whiteout.XattrsFor(o.Root && !o.UserXattr), root: o.Root, acl: o.ACL, log: o.Log, volatile: o.Volatile,
 		allNames: o.AllNames, noMetacopy: o.NoMetacopy, noRedirect: o.NoRedirect,
 		lenient: !o.Root || o.UserXattr, hostOwners: o.HostOwners, whiteoutNames: o.WhiteoutNames,
 		resumed: o.Resume,
@@ -202,6 +208,9 @@ func (f *FS) open(o Options) error {
 	f.top = f.newFolder(merge.RootIno, merge.RootIno)
 	f.top.held = newHandle(upper)
 	f.top.inUpper = true
+	if err := f.checkACL(); err != nil {
+		return fmt.Errorf("open upper folder %s: %w", o.Upper, err)
+	}
 	if err := f.openWork(&o); err != nil {
 		return err
 	}
@@ -330,7 +339,13 @@ func makeDir(dirfd int, name string) (int, error) {
 	if err := fsat.Mkdir(dirfd, name, 0o700); err != nil && err != unix.EEXIST {
 		return -1, err
 	}
-	return fsat.OpenDir(dirfd, name)
+	fd, err := fsat.OpenDir(dirfd, name)
+	if err == nil {
+		// What is built here inherits from its folder in the union, never from
+		// one on the host. That there is no list to remove is no error.
+		_ = fsat.RemoveXattr(fd, "", DefaultACL)
+	}
+	return fd, err
 }
 
 // handleLimit leaves most descriptors of the process to its other needs.

@@ -17,11 +17,15 @@ type New struct {
 	GID    uint32
 	Rdev   uint64
 	Target string
+	// Umask is that of who makes it, if Options.ACL leaves it to the union: a
+	// folder's default list takes its place.
+	Umask uint32
+
+	access, defaults []byte // access control lists that it inherits
 }
 
 // Create makes a file, folder, device, fifo, socket or symbolic link called
-// name in folder dir, and fills in its attributes. The kernel has applied the
-// umask.
+// name in folder dir, and fills in its attributes.
 func (f *FS) Create(dir merge.Ino, name string, what New, st *Stat) error {
 	if err := f.checkName(name); err != nil {
 		return err
@@ -45,7 +49,7 @@ func (f *FS) Create(dir merge.Ino, name string, what New, st *Stat) error {
 	}
 	defer h.release()
 	what.UID, what.GID = f.mapOwner(what.UID, what.GID)
-	if err := f.inheritGroup(h.fd, &what); err != nil {
+	if err := f.inherit(h.fd, &what); err != nil {
 		return err
 	}
 	n, err := f.make(d, h.fd, slot, what, st)
@@ -81,6 +85,14 @@ func (f *FS) freeSlot(d *node, name string) (slot, error) {
 		return slot{}, unix.EEXIST
 	}
 	return slot{name: name, white: c != nil, below: below != 0}, nil
+}
+
+// inherit gives what is to be made all that it has from its folder.
+func (f *FS) inherit(dirfd int, what *New) error {
+	if err := f.inheritGroup(dirfd, what); err != nil {
+		return err
+	}
+	return f.inheritACL(what, func() ([]byte, error) { return fsat.XattrValue(dirfd, "", DefaultACL) })
 }
 
 // inheritGroup applies the rule of setgid folders (inode_init_owner in the
@@ -166,7 +178,8 @@ func (f *FS) finish(at spot, slot slot, what New, st *Stat) error {
 		}
 	}
 	want := owner{uid: what.UID, gid: what.GID, mode: what.Mode, rdev: what.Rdev}
-	if f.root && u.Uid == want.uid && u.Gid == want.gid && u.Mode == want.mode {
+	inherits := what.access != nil || what.defaults != nil
+	if f.root && u.Uid == want.uid && u.Gid == want.gid && u.Mode == want.mode && !inherits {
 		st.fromUpper(&u)
 		return nil
 	}
@@ -177,13 +190,17 @@ func (f *FS) finish(at spot, slot slot, what New, st *Stat) error {
 	if err := f.setOwner(at, want); err != nil {
 		return err
 	}
+	if err := f.setACL(at, &what); err != nil {
+		return err
+	}
 	return f.statSpot(at, st)
 }
 
 // comesRight reports whether the system call that makes a file gives it the
 // owner and mode that it shall have.
 func (f *FS) comesRight(what New) bool {
-	return f.root && int(what.UID) == f.uid && int(what.GID) == f.gid && what.Mode&0o7000 == 0
+	return f.root && int(what.UID) == f.uid && int(what.GID) == f.gid && what.Mode&0o7000 == 0 &&
+		what.access == nil && what.defaults == nil
 }
 
 // unstage moves a finished file from WORK/tmp to its name.

@@ -30,7 +30,7 @@ func (f *FS) Recreate(dir merge.Ino, name string, what New, st *Stat) error {
 	}
 	defer h.release()
 	what.UID, what.GID = f.mapOwner(what.UID, what.GID)
-	if err := f.inheritGroup(h.fd, &what); err != nil {
+	if err := f.inherit(h.fd, &what); err != nil {
 		return err
 	}
 	s, err := f.spotOf(c.node)

@@ -11,14 +11,15 @@ import (
 // Change says which attributes to set; nil leaves one as it is. A Nsec of
 // UTIME_NOW stands for the clock's time.
 type Change struct {
-	Mode     *uint32 // permission bits
-	UID      *uint32
-	GID      *uint32
-	Size     *uint64
-	Atime    *unix.Timespec
-	Mtime    *unix.Timespec
-	KillPriv bool // clear setuid and setgid as a write does
-	Foreign  Foreign
+	Mode       *uint32 // permission bits
+	UID        *uint32
+	GID        *uint32
+	Size       *uint64
+	Atime      *unix.Timespec
+	Mtime      *unix.Timespec
+	KillPriv   bool // clear setuid and setgid as a write does
+	KillSetgid bool // clear setgid
+	Foreign    Foreign
 }
 
 // Foreign tells of a group whether who asks is neither in it nor privileged;
@@ -72,7 +73,7 @@ func (f *FS) change(n *node, c *Change) error {
 		return err
 	}
 	defer s.release()
-	if c.Mode != nil || c.UID != nil || c.GID != nil || c.KillPriv {
+	if c.Mode != nil || c.UID != nil || c.GID != nil || c.KillPriv || c.KillSetgid {
 		if err := f.changeOwner(n, s, c); err != nil {
 			return err
 		}
@@ -107,6 +108,9 @@ func (f *FS) changeOwner(n *node, s spot, c *Change) error {
 	}
 	if n.typ != unix.S_IFDIR && (c.KillPriv || c.UID != nil || c.GID != nil) {
 		o.mode = withoutPrivilege(o.mode, c.Foreign != nil && c.Foreign(st.GID))
+	}
+	if c.KillSetgid {
+		o.mode &^= unix.S_ISGID
 	}
 	if c.Mode != nil {
 		o.mode = o.mode&unix.S_IFMT | *c.Mode&0o7777

@@ -17,6 +17,9 @@ func (f *FS) Tmpfile(dir merge.Ino, what New, st *Stat) error {
 	if st.Mode&unix.S_ISGID != 0 {
 		what.GID = st.GID
 	}
+	if err := f.inheritACL(&what, func() ([]byte, error) { return f.Getxattr(dir, DefaultACL) }); err != nil {
+		return err
+	}
 	what.UID, what.GID = f.mapOwner(what.UID, what.GID)
 	fd, err := fsat.Tmpfile(f.tmp, f.realMode(owner{mode: what.Mode})&0o777)
 	if err != nil {

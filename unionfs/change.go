@@ -94,7 +94,7 @@ func (fs *filesystem) create(h *fuse.InHeader, name string, what cow.New, out *f
 
 // Mknod answers MKNOD, which also stands for CREATE.
 func (fs *filesystem) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out *fuse.EntryOut) fuse.Status {
-	return fs.create(&in.InHeader, name, cow.New{Mode: in.Mode, Rdev: userDev(in.Rdev)}, out)
+	return fs.create(&in.InHeader, name, cow.New{Mode: in.Mode, Rdev: userDev(in.Rdev), Umask: in.Umask}, out)
 }
 
 // Create answers CREATE: the kernel then sends MKNOD and opens without asking.
@@ -109,7 +109,7 @@ func (fs *filesystem) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.Cr
 		return fuse.EROFS
 	}
 	var st cow.Stat
-	what := cow.New{Mode: unix.S_IFREG | in.Mode&0o7777}
+	what := cow.New{Mode: unix.S_IFREG | in.Mode&0o7777, Umask: in.Umask}
 	what.UID, what.GID = fs.caller(&in.InHeader)
 	if err := fs.cow.Tmpfile(merge.Ino(in.NodeId), what, &st); err != nil {
 		return fs.status("tmpfile", in.NodeId, err)
@@ -121,7 +121,7 @@ func (fs *filesystem) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.Cr
 
 // Mkdir answers MKDIR.
 func (fs *filesystem) Mkdir(_ <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
-	return fs.create(&in.InHeader, name, cow.New{Mode: unix.S_IFDIR | in.Mode&0o7777}, out)
+	return fs.create(&in.InHeader, name, cow.New{Mode: unix.S_IFDIR | in.Mode&0o7777, Umask: in.Umask}, out)
 }
 
 // Symlink answers SYMLINK.
@@ -185,8 +185,20 @@ func (fs *filesystem) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, name stri
 	if fs.cow == nil {
 		return fuse.EROFS
 	}
-	return fs.status("setxattr", in.NodeId, fs.cow.Setxattr(merge.Ino(in.NodeId), name, value, fs.setxattrFlags(in, name)))
+	if cow.IsACL(name) && !fs.acl {
+		return fuse.Status(unix.ENOTSUP)
+	}
+	err := fs.cow.Setxattr(merge.Ino(in.NodeId), name, value, fs.setxattrFlags(in, name))
+	if err == nil && in.SetXAttrFlags&setxattrKillSetgid != 0 {
+		var st cow.Stat
+		err = fs.cow.Setattr(merge.Ino(in.NodeId), cow.Change{KillSetgid: true}, &st)
+	}
+	return fs.status("setxattr", in.NodeId, err)
 }
+
+// setxattrKillSetgid is FUSE_SETXATTR_ACL_KILL_SGID (include/uapi/linux/fuse.h):
+// who sets an access control list is neither in the file's group nor privileged.
+const setxattrKillSetgid = 1
 
 // RemoveXAttr answers REMOVEXATTR.
 func (fs *filesystem) RemoveXAttr(_ <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
@@ -196,5 +208,12 @@ func (fs *filesystem) RemoveXAttr(_ <-chan struct{}, h *fuse.InHeader, name stri
 	if fs.cow == nil {
 		return fuse.EROFS
 	}
-	return fs.status("removexattr", h.NodeId, fs.removexattr(h, name))
+	if cow.IsACL(name) && !fs.acl {
+		return fuse.Status(unix.ENOTSUP)
+	}
+	err := fs.removexattr(h, name)
+	if cow.IsACL(name) && err == unix.ENODATA {
+		err = nil // there is always a list: the mode is one
+	}
+	return fs.status("removexattr", h.NodeId, err)
 }

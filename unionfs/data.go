@@ -129,6 +129,9 @@ func (fs *filesystem) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, name string,
 	if fs.noXattrs {
 		return 0, fuse.ENOSYS
 	}
+	if cow.IsACL(name) && !fs.acl {
+		return 0, fuse.Status(unix.ENOTSUP)
+	}
 	value, err := fs.tree.Getxattr(merge.Ino(h.NodeId), name)
 	if err != nil {
 		return 0, fs.status("getxattr", h.NodeId, err)
@@ -147,9 +150,10 @@ func (fs *filesystem) ListXAttr(_ <-chan struct{}, h *fuse.InHeader, dest []byte
 	var list []byte
 	err := fs.tree.Listxattr(merge.Ino(h.NodeId), func(name string) {
 		// Of these only who may read one learns the names (xattr(7)).
-		if h.Uid == 0 || !strings.HasPrefix(name, "trusted.") {
-			list = append(append(list, name...), 0)
+		if h.Uid != 0 && strings.HasPrefix(name, "trusted.") || cow.IsACL(name) && !fs.acl {
+			return
 		}
+		list = append(append(list, name...), 0)
 	})
 	if err != nil {
 		return 0, fs.status("listxattr", h.NodeId, err)

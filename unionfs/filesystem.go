@@ -30,6 +30,7 @@ type filesystem struct {
 	staticNlink bool
 	noXattrs    bool
 	writeback   bool
+	acl         bool
 
 	trim      merge.Trimmer // the lower, if it can; else nil
 	forgotten atomic.Uint64 // nodes
@@ -41,7 +42,7 @@ func newFilesystem(o *Options) *filesystem {
 	fs := &filesystem{
 		RawFileSystem: fuse.NewDefaultRawFileSystem(), cow: o.Cow, log: o.Log, ledger: o.Ledger,
 		ids: o.IDs, valid: validity(o.Timeout), staticNlink: o.StaticNlink, noXattrs: o.NoXattrs,
-		writeback: o.Cow != nil && o.Writeback,
+		writeback: o.Cow != nil && o.Writeback, acl: o.ACL,
 	}
 	fs.trim, _ = o.Lower.(merge.Trimmer)
 	if o.Cow != nil {

@@ -47,6 +47,7 @@ type Options struct {
 	Timeout     time.Duration // how long the kernel may believe names and attributes; 0: for ever, < 0: not at all
 	StaticNlink bool          // folders show one link, whatever they hold
 	NoXattrs    bool          // extended attributes are not supported
+	ACL         bool          // access control lists count; needs cow.Options.ACL, and root
 	CheckAccess bool          // the kernel checks permissions also for an ordinary user alone
 
 	// Takeover goes on with the mount of a server that has ended instead of
@@ -170,6 +171,12 @@ func protocolOptions(o *Options) *fuse.MountOptions {
 	}
 	if o.Cow != nil {
 		m.ExtraCapabilities |= fuse.CAP_HANDLE_KILLPRIV_V2
+	}
+	if o.ACL {
+		// With DONT_MASK the umask comes with the request: where a folder has a
+		// default list, that list takes its place.
+		m.EnableAcl = true
+		m.ExtraCapabilities |= fuse.CAP_DONT_MASK | fuse.CAP_SETXATTR_EXT
 	}
 	if o.Cow != nil && o.Writeback {
 		m.ExtraCapabilities |= fuse.CAP_WRITEBACK_CACHE

@@ -23,7 +23,7 @@ takes it away. Setuid programs and devices work in it with -o suid,dev only.`,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "read-only", Aliases: []string{"r"}, Usage: "Refuse changes; an image is mounted without a container"},
 			&cli.StringFlag{Name: "name", Usage: "Name of the new container"},
-			&cli.StringSliceFlag{Name: "options", Aliases: []string{"o"}, Usage: "Mount options, separated by commas: ro, rw, suid, nosuid,\ndev, nodev, allow_other, writeback, volatile,\nrestart=on|off|remount (what happens when the server dies)"},
+			&cli.StringSliceFlag{Name: "options", Aliases: []string{"o"}, Usage: "Mount options, separated by commas: ro, rw, suid, nosuid,\ndev, nodev, allow_other, writeback, volatile, acl,\nrestart=on|off|remount (what happens when the server dies)"},
 			&cli.BoolFlag{Name: "stats", Usage: "Print what the server of a mount, or of all, has done"},
 			&cli.BoolFlag{Name: "reload", Usage: "Let this program serve the mounts named, or all, without unmounting"},
 			&cli.StringFlag{Name: "format", Usage: "Format of --stats: json, prometheus or table (default: table\non a terminal, json otherwise)"},
@@ -80,6 +80,8 @@ func mountFlags(o *container.MountOptions, values []string) error {
 			o.Others = true
 		case "writeback":
 			o.Writeback = true
+		case "acl", "noacl":
+			o.ACL = word == "acl"
 		case "volatile":
 			o.Volatile = true
 		case "restart=on", "restart=off", "restart=remount":

@@ -17,6 +17,7 @@ type kind struct {
 	name     string
 	variants []string
 	options  string            // of unio mount, or unio overlay
+	acl      bool              // access control lists count
 	peer     bool              // somebody else's union
 	lacks    map[string]string // scenarios that it is known not to pass, and why
 	// mount mounts it below dir and returns the folder and what ends it.
@@ -27,10 +28,11 @@ type kind struct {
 func kinds() []kind {
 	all := []string{fresh, lower, meta, data}
 	return []kind{
-		{name: "ext4", variants: []string{fresh}, mount: plainFolder},
-		{name: "overlayfs", variants: all, peer: true, mount: mountOverlay},
-		{name: "fuse-overlayfs", variants: all, peer: true, mount: mountFuseOverlay},
+		{name: "ext4", variants: []string{fresh}, acl: true, mount: plainFolder},
+		{name: "overlayfs", variants: all, acl: true, peer: true, mount: mountOverlay},
+		{name: "fuse-overlayfs", variants: all, acl: true, peer: true, mount: mountFuseOverlay},
 		{name: "unio", variants: all, options: "suid,dev", mount: mountUnio},
+		{name: "unio-acl", variants: all, options: "suid,dev,acl", acl: true, mount: mountUnio},
 		{name: "unio-writeback", variants: all, options: "suid,dev,writeback", lacks: collected(), mount: mountUnio},
 		{name: "unio-overlay", variants: all, options: "noplain", lacks: ofFolders(), mount: mountFolders},
 		{name: "unio-plain", variants: all, options: "plain", lacks: ofPlain(), mount: mountFolders},
@@ -61,6 +63,14 @@ func ofPlain() map[string]string {
 }
 
 func (k *kind) wanted(on []string) bool { return len(on) == 0 || slices.Contains(on, k.name) }
+
+// fit leaves out what the filesystem is not meant to do.
+func (k *kind) fit(list []named) []named {
+	if k.acl {
+		return list
+	}
+	return slices.DeleteFunc(slices.Clone(list), func(n named) bool { return n.group() == "acl" })
+}
 
 // stage is a disk with the lower folder, and an image of the same content.
 type stage struct {
@@ -147,7 +157,7 @@ func (s *stage) try(ctx context.Context, k kind) (report, error) {
 	if err := os.Mkdir(filepath.Join(root, fresh), 0o755); err != nil {
 		return report{}, errors.Join(err, unmount())
 	}
-	r := runAll(k, root, s.list)
+	r := runAll(k, root, k.fit(s.list))
 	return r, unmount()
 }
 

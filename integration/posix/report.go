@@ -56,7 +56,11 @@ func table(w io.Writer, reports []report) {
 	for _, g := range rows {
 		line := fmt.Sprintf("| %s | %d |", g, total[g])
 		for _, r := range reports {
-			passed, _ := r.tally()
+			passed, tried := r.tally()
+			if tried[g] == 0 {
+				line += " – |"
+				continue
+			}
 			line += fmt.Sprintf(" %d |", passed[g])
 		}
 		fmt.Fprintln(w, line)

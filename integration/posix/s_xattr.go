@@ -258,7 +258,16 @@ var attributing = group{
 	}},
 	"of a new file are none": {"", func(t *T) { t.put("f", ""); t.ok(unix.Mkdir("d", 0o755)); t.eq(t.xattrs("f")+t.xattrs("d"), "") }},
 	"after remove and make":  {"f", func(t *T) { t.setxattr("f", "user.a", "v"); t.remove("f"); t.put("f", ""); t.eq(t.xattrs("f"), "") }},
-	"system of no kind":      {"f", func(t *T) { t.fails(unix.Setxattr("f", "system.nonsense", []byte("x"), 0), unix.EOPNOTSUPP) }},
+	"access control list is kept or refused": {"f", func(t *T) {
+		err := unix.Setxattr("f", accessACL, packACL(aliceReads), 0)
+		t.fails(err, nil, unix.EOPNOTSUPP)
+		if err != nil {
+			t.eq(t.acl("f", accessACL)+t.listed("f"), "ENOTSUP")
+			t.fails(unix.Removexattr("f", accessACL), unix.EOPNOTSUPP)
+			t.eq(t.mode("f"), "644")
+		}
+	}},
+	"system of no kind": {"f", func(t *T) { t.fails(unix.Setxattr("f", "system.nonsense", []byte("x"), 0), unix.EOPNOTSUPP) }},
 }
 
 // accessing is about access(2), faccessat2(2) and statfs(2).
