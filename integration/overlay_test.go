@@ -356,3 +356,19 @@ func TestOverlayTraits(t *testing.T) {
 		}
 	}
 }
+
+// TestOverlayInterrupted: the rename of a lower folder into a plain upper copies
+// all of it, and can be interrupted; what one sees is then as before. (Where the
+// copy is faster than the signal, the rename has been done.)
+func TestOverlayInterrupted(t *testing.T) {
+	b := overlayBox(t, `mkdir a/d; for i in $(seq 3000); do echo $i >a/d/$i; done`)
+	if r := b.named("unio-overlay", "-o", "lowerdir=a,upperdir=upper,workdir=work", "mnt"); r.code != 0 {
+		t.Fatal(r.stderr)
+	}
+	got := shell(t, b.dir, `if timeout -s INT 0.3 mv mnt/d mnt/e; then ls mnt; else ls mnt | tr d e; fi
+		cat mnt/[de]/* | sort -n | cmp - <(seq 3000)`)
+	if got != "e" {
+		t.Errorf("the mount shows %q", got)
+	}
+	tool(t, "umount", b.path("mnt"))
+}
