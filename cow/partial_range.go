@@ -148,35 +148,44 @@ func (f *FS) zeroPartial(n *node, fd int, z zeroing) error {
 	if lowered := f.roundUp(z.off); z.end >= limit && lowered < limit {
 		return f.zeroTail(n, fd, z, lowered)
 	}
-	return writeZeros(fd, z.off, z.end)
+	return f.writeZeros(fd, z.off, z.end)
 }
 
 // zeroTail zeroes what lies from z.off, which is in an own block if it is not
 // at its start, to behind the limit: by one change of the attribute all holes
 // behind lowered become zeros.
 func (f *FS) zeroTail(n *node, fd int, z zeroing, lowered int64) error {
-	if err := writeZeros(fd, z.off, lowered); err != nil {
+	if err := f.writeZeros(fd, z.off, lowered); err != nil {
 		return err
 	}
 	if err := f.lowerLimit(n, fd, lowered); err != nil {
 		return err
 	}
 	if z.end > z.size { // a hole makes no file longer
-		if err := writeZeros(fd, z.end-1, z.end); err != nil {
+		if err := f.writeZeros(fd, z.end-1, z.end); err != nil {
 			return err
 		}
 	}
 	return unix.Fallocate(fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, lowered, z.end-lowered)
 }
 
-// writeZeros writes zeros, in whole blocks but at the ends.
-func writeZeros(fd int, from, to int64) error {
+// writeZeros writes zeros, in whole blocks but at the ends. The kernel copies
+// from memory as far as it is there, and may then end with a kill
+// (generic_perform_write in mm/filemap.c): so that no block is left half done,
+// the memory is touched first.
+func (f *FS) writeZeros(fd int, from, to int64) error {
 	if from >= to {
 		return nil
 	}
 	zeros := make([]byte, min(copyChunk, to-from))
+	for i := 0; i < len(zeros); i += blockSize {
+		zeros[i] = 0
+	}
 	for from < to {
-		k := min(to-from, copyChunk-from%copyChunk, int64(len(zeros)))
+		k := min(to-from, int64(len(zeros)))
+		if part := from % f.block; part != 0 {
+			k = min(k, f.block-part)
+		}
 		if err := writeAll(fd, zeros[:k], from); err != nil {
 			return err
 		}
