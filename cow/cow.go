@@ -141,9 +141,11 @@ type FS struct {
 	opened  bool // Open has come to its end
 	lock    int  // keeps others off the upper
 
-	ordered  bool // the upper's filesystem keeps the order of changes (sync.go)
-	volatile bool
-	marked   bool // with the marks of a volatile mount
+	order order // what the upper's filesystem promises (sync.go)
+	// pastSynced: what earlier servers did is on the disk
+	pastSynced atomic.Bool
+	volatile   bool
+	marked     bool // with the marks of a volatile mount
 
 	partial bool  // large files are copied up by blocks
 	exact   bool  // the upper's filesystem keeps holes where they are
@@ -270,7 +272,7 @@ func (f *FS) openWork(o *Options) error {
 	if err := f.checkVolatile(o); err != nil {
 		return err
 	}
-	f.ordered = isOrdered(work)
+	f.order = orderOf(work)
 	if err := fsat.RemoveAll(work, tmpName); err != nil {
 		return fmt.Errorf("clear %s/%s: %w", path, tmpName, err)
 	}

@@ -57,6 +57,7 @@ func (f *FS) link(n, d *node, name string) error {
 	if n.fresh {
 		n.gone, n.fresh, n.places = false, false, nil
 	}
+	n.moved.Store(true)
 	n.places = append(n.places, place{d, name})
 	d.dir.put(name, n, at.below)
 	return nil

@@ -27,6 +27,7 @@ type node struct {
 	data    fileData               // regular files: where the bytes are
 	cached  atomic.Pointer[handle] // an open descriptor, while the cache keeps it
 	settled settled                // what an fsync of it still has to wait for
+	moved   atomic.Bool            // it has got a name, which may not be on the disk
 
 	copying sync.Mutex // held by the one who copies this node up
 

@@ -310,6 +310,7 @@ func (m *move) settle() {
 // relocate replaces one of n's places. Preconditions: n.mu is held for
 // writing.
 func (n *node) relocate(from, to place) {
+	n.moved.Store(true)
 	if i := slices.Index(n.places, from); i >= 0 {
 		n.places[i] = to
 	}

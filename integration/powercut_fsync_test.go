@@ -57,9 +57,21 @@ f = os.open("file", os.O_RDWR); os.unlink("file"); os.write(f, b"new"); os.fsync
 // the things that it depends on. The next commit of the upper's journal is far
 // away, so nothing else brings them to the disk.
 func TestPowerCutPromises(t *testing.T) {
-	r := newPowerRig(t)
 	needTool(t, "python3", "xfs_io", "setfattr", "getfattr")
-	shell(t, r.store(), "mount -o remount,commit=1000 .")
+	disks := []string{"ext4"}
+	if os.Getenv("UNIO_TEST_LONG") != "" {
+		disks = append(disks, "xfs", "btrfs")
+	}
+	for _, disk := range disks {
+		t.Run(disk, func(t *testing.T) { cutPromises(t, disk) })
+	}
+}
+
+func cutPromises(t *testing.T, disk string) {
+	r := newPowerRig(t, disk)
+	if disk == "ext4" {
+		shell(t, r.store(), "mount -o remount,commit=1000 .")
+	}
 	list := promises()
 	lower := r.path("lower")
 	for i := range list {

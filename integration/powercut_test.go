@@ -19,20 +19,34 @@ import (
 // done, and none that it had not.
 type powerRig struct {
 	*box
-	xfs string
+	xfs  string
+	disk powerDisk
 }
 
-func newPowerRig(t *testing.T) *powerRig {
+// powerDisk is a filesystem whose power is cut. check looks at a clone after
+// it has been mounted and unmounted.
+type powerDisk struct{ size, mkfs, options, cloneOptions, check string }
+
+// powerDisks are the filesystems of which docs/design.md says that they keep the
+// order of changes. btrfs has no check here that takes seconds only.
+func powerDisks() map[string]powerDisk {
+	return map[string]powerDisk{
+		"ext4":  {size: "192M", mkfs: "mkfs.ext4 -q -E lazy_itable_init=0", options: "loop", cloneOptions: "loop", check: "e2fsck -fn"},
+		"xfs":   {size: "320M", mkfs: "mkfs.xfs -q", options: "loop", cloneOptions: "loop,nouuid", check: "xfs_repair -n"},
+		"btrfs": {size: "256M", mkfs: "mkfs.btrfs -q", options: "loop,commit=300", cloneOptions: "loop", check: "btrfs check"},
+	}
+}
+
+func newPowerRig(t *testing.T, disk string) *powerRig {
 	b := newBox(t)
-	needTool(t, "mkfs.xfs", "mkfs.ext4", "e2fsck", "losetup")
-	r := &powerRig{box: b, xfs: b.path("xfs")}
+	needTool(t, "mkfs.xfs", "mkfs."+disk, "e2fsck", "losetup")
+	r := &powerRig{box: b, xfs: b.path("xfs"), disk: powerDisks()[disk]}
 	must(t, os.Mkdir(r.xfs, 0o700))
 	must(t, os.Mkdir(b.store(), 0o700))
 	shell(t, b.dir, `truncate -s 4G xfs.img
 		mkfs.xfs -q -m reflink=1 xfs.img && mount -o loop xfs.img xfs`)
 	t.Cleanup(func() { r.detach(r.xfs) })
-	shell(t, b.dir, `truncate -s 192M xfs/disk.img
-		mkfs.ext4 -q -E lazy_itable_init=0 xfs/disk.img && mount -o loop,commit=1 xfs/disk.img store && rmdir store/lost+found`)
+	shell(t, b.dir, "truncate -s "+r.disk.size+" xfs/disk.img && "+r.disk.mkfs+" xfs/disk.img && mount -o "+r.disk.options+" xfs/disk.img store && rm -rf store/lost+found")
 	t.Cleanup(func() {
 		b.unmountAll()
 		r.detach(b.store())
@@ -191,12 +205,12 @@ func (r *powerRig) inspect(clone, name string, look func(mnt string)) {
 	r.t.Helper()
 	other := &box{t: r.t, dir: filepath.Join(r.dir, "cut")}
 	must(r.t, os.MkdirAll(other.store(), 0o700))
-	shell(r.t, r.dir, "mount -o loop "+clone+" "+other.store())
+	shell(r.t, r.dir, "mount -o "+r.disk.cloneOptions+" "+clone+" "+other.store())
 	defer func() {
 		other.unmountAll()
 		r.detach(other.store())
-		if out := shell(r.t, r.dir, "e2fsck -fn "+clone+" 2>&1 || echo exit code $?"); strings.Contains(out, "exit code") {
-			r.t.Errorf("e2fsck of the cut disk: %s", out)
+		if out := shell(r.t, r.dir, r.disk.check+" "+clone+" 2>&1 || echo exit code $?"); strings.Contains(out, "exit code") {
+			r.t.Errorf("check of the cut disk: %s", out)
 		}
 		must(r.t, os.Remove(clone))
 	}()
@@ -215,7 +229,8 @@ func (r *powerRig) inspect(clone, name string, look func(mnt string)) {
 // what was last fsynced or something written later, whole; and nothing may be
 // zeros that was not.
 func TestPowerCut(t *testing.T) {
-	r := newPowerRig(t)
+	r := newPowerRig(t, "ext4")
+	shell(t, r.store(), "mount -o remount,commit=1 .")
 	must(t, lowerTree(r.path("lower")))
 	pack(t, r.path("lower"), r.path("lower.tar"))
 	r.run("import", "-q", r.path("lower.tar"), "example/pc:1")
