@@ -24,7 +24,7 @@ lowerdir=A:B (topmost first; \: \, and \\ for such characters in a name),
 upperdir=U and workdir=W, both on one filesystem; without them the mount is
 read-only. Further ro, uidmapping=, gidmapping=, squash_to_root, squash_to_uid=,
 squash_to_gid=, metacopy=, redirect_dir=, partial=, plain, volatile, userxattr,
-static_nlink, noxattrs, timeout=, fsname=, log=, and the usual ones of mount(8).
+static_nlink, noxattrs, acl, timeout=, fsname=, log=, and the usual ones of mount(8).
 The mount stays when the command ends; umount takes it away.
 
 The links unio-overlay (for container engines) and mount.fuse.unio (for mount
@@ -120,7 +120,7 @@ func planOverlay(o *overlayopt.Options, d overlayDefaults) *overlayTask {
 	}
 	plain := or(o.Plain, d.plain)
 	t.Upper = cow.Options{
-		Upper: o.Upper, Work: o.Work, Root: t.Root, UserXattr: !t.Trusted, HostOwners: true, Volatile: o.Volatile,
+		Upper: o.Upper, Work: o.Work, Root: t.Root, UserXattr: !t.Trusted, HostOwners: true, Volatile: o.Volatile, ACL: o.ACL,
 		WhiteoutNames: true,
 		AllNames:      plain, NoMetacopy: !or(o.Metacopy, !plain), NoPartial: !or(o.Partial, !plain), NoRedirect: !or(o.Redirect, !plain),
 	}
@@ -155,7 +155,7 @@ func (t *overlayTask) serverOptions() unionfs.Options {
 	s := unionfs.Options{
 		Dir: t.Dir, ReadOnly: o.ReadOnly, FsName: cmp.Or(o.FsName, overlayName), Subtype: o.Subtype, AllowOther: t.AllowOther,
 		Suid: t.Suid, Dev: t.Dev, Writeback: o.Writeback, Extra: o.Kernel,
-		Timeout: o.Timeout, StaticNlink: o.StaticNlink, NoXattrs: o.NoXattrs, CheckAccess: true,
+		Timeout: o.Timeout, StaticNlink: o.StaticNlink, NoXattrs: o.NoXattrs, ACL: o.ACL, CheckAccess: true,
 	}
 	if o.IDs.Mapped() {
 		s.IDs = &o.IDs
