@@ -13,6 +13,7 @@ import (
 // Served is a mount of plain folders, which has neither an image nor a
 // container, and its server: the calling process.
 type Served struct {
+	ID       string // as NewID makes them; servers of one mount have the same
 	Dir      string // mount point, absolute and without symbolic links
 	Name     string // what lists call it
 	ReadOnly bool
@@ -24,16 +25,16 @@ type Served struct {
 
 // Announce makes a mount known to [Store.Mounts], [Store.Unmount] and
 // [Store.Stats], until the result is closed.
-func (s *Store) Announce(v Served) (io.Closer, error) {
+func (s *Store) Announce(v Served) (*Announced, error) {
 	m := &Mount{
-		ID: newID(), Dir: v.Dir, ImageName: v.Name, ReadOnly: v.ReadOnly, Created: v.Start.UTC(),
+		ID: v.ID, Dir: v.Dir, ImageName: v.Name, ReadOnly: v.ReadOnly, Created: v.Start.UTC(),
 	}
 	var err error
 	if m.Server, err = self(); err != nil {
 		return nil, err
 	}
 	figures := func() *Stats { return figuresOf(m, v.Server, v.Upper, v.Start) }
-	a := &announced{store: s, mount: m}
+	a := &Announced{store: s, mount: m}
 	if a.stats, err = s.serveStats(m.ID, figures, v.Log); err != nil {
 		return nil, err
 	}
@@ -43,14 +44,40 @@ func (s *Store) Announce(v Served) (io.Closer, error) {
 	return a, nil
 }
 
-type announced struct {
+// NewID makes an ID for [Served].
+func NewID() string { return newID() }
+
+// Announced is a mount that has been made known.
+type Announced struct {
 	store *Store
 	mount *Mount
 	stats io.Closer
 }
 
+// Kept notes the process that keeps the mount.
+func (a *Announced) Kept(pid int) {
+	if a == nil {
+		return
+	}
+	var err error
+	if a.mount.Keeper, err = processOf(pid); err == nil {
+		err = a.store.note(a.mount)
+	}
+	if err != nil {
+		a.store.log.Warn("note the keeper", "dir", a.mount.Dir, "err", err)
+	}
+}
+
+// Forget takes away what a mount has left that has been made known under an ID
+// and has come to its end without its server.
+func (s *Store) Forget(id string) {
+	if m, err := s.readNote(id); err == nil {
+		s.forget(m)
+	}
+}
+
 // Close takes the note and the socket away.
-func (a *announced) Close() error {
+func (a *Announced) Close() error {
 	err := a.stats.Close()
 	a.store.forget(a.mount)
 	return err

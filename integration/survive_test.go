@@ -360,3 +360,44 @@ func TestRemountInstead(t *testing.T) {
 	s.run("umount", s.mnt)
 	s.nothingLeft()
 }
+
+// TestOverlaySurvives kills the servers of a mount of plain folders: what was
+// found below before is found by its successors, open and by number.
+func TestOverlaySurvives(t *testing.T) {
+	b := newBox(t)
+	shell(t, b.dir, `mkdir -p lower/d/e upper work m other; for i in $(seq 60); do echo $i >lower/d/f$i; done
+echo two >lower/two; ln lower/two lower/d/too; echo other >other/other`)
+	s := &survivor{box: b, mnt: b.path("m")}
+	b.run("overlay", "-o", "lowerdir=other:lower,upperdir=upper,workdir=work", s.mnt)
+	s.waitKept(0)
+	low, err := os.Open(filepath.Join(s.mnt, "d/f7"))
+	must(t, err)
+	defer low.Close()
+	gone, err := os.OpenFile(filepath.Join(s.mnt, "d/f8"), os.O_RDWR, 0)
+	must(t, err)
+	defer gone.Close()
+	must(t, os.Remove(gone.Name()))
+	dir, err := os.Open(filepath.Join(s.mnt, "d/e"))
+	must(t, err)
+	defer dir.Close()
+	for round := range 4 {
+		time.Sleep(400 * time.Millisecond)
+		s.kill()
+		must(t, os.WriteFile(filepath.Join(s.mnt, fmt.Sprint("d/e/new", round)), nil, 0o600))
+		for f, want := range map[*os.File]string{low: "7\n", gone: strings.Repeat("x", round) + "8\n"[min(round, 2):]} {
+			buf := make([]byte, 10)
+			if n, _ := f.ReadAt(buf, 0); string(buf[:n]) != want {
+				t.Errorf("round %d: %s is %q, want %q", round, f.Name(), buf[:n], want)
+			}
+		}
+		_, err := gone.WriteAt([]byte("x"), int64(round))
+		must(t, err)
+	}
+	s.reportGaps()
+	if names, err := dir.Readdirnames(-1); err != nil || len(names) != 4 {
+		t.Errorf("an open folder: %v, %v", names, err)
+	}
+	must(t, errors.Join(low.Close(), gone.Close(), dir.Close()))
+	must(t, unmount(s.mnt))
+	s.nothingLeft()
+}

@@ -41,6 +41,7 @@ func commands() []*cli.Command {
 		completeCommand(),
 		manCommand(),
 		overlayServerCommand(),
+		overlayKeepCommand(),
 		runnerCommand(),
 		serveCommand(),
 		keepCommand(),

@@ -60,7 +60,7 @@ func namedMounts(e *env, names []string) (list []*container.Mount, err error) {
 	}
 	all, err := cs.Mounts()
 	for _, m := range all {
-		if !m.Dead {
+		if !m.Dead && m.Image != "" { // folders that are mounted by unio overlay stay with their server
 			list = append(list, m)
 		}
 	}

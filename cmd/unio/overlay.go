@@ -81,6 +81,7 @@ type overlayTask struct {
 	Root       bool // real owners
 	Log        string
 	RunRoot    string // where the mount is made known
+	ID         string // and as what
 }
 
 // mountOverlay makes an overlay mount.

@@ -80,6 +80,9 @@ const mounted = "ok"
 
 // runOverlayServer is the other side of startOverlay.
 func runOverlayServer(task io.Reader, answer *os.File) error {
+	if control, err := controlSocket(); err == nil {
+		return resumeOverlay(control)
+	}
 	var t overlayTask
 	if err := json.NewDecoder(task).Decode(&t); err != nil {
 		return fmt.Errorf("read the task: %w", err)
@@ -90,7 +93,8 @@ func runOverlayServer(task io.Reader, answer *os.File) error {
 		_, err := io.WriteString(answer, mounted)
 		return errors.Join(err, detachStreams())
 	}
-	err := serveOverlay(context.Background(), &t, os.Stderr, tell)
+	w := &overlayServer{task: &t, log: overlayLog(os.Stderr, t.Options.Debug), start: time.Now(), background: true}
+	err := w.run(tell)
 	if err != nil && !told {
 		_, _ = io.WriteString(answer, err.Error())
 	}
@@ -112,19 +116,28 @@ func detachStreams() error {
 // it is gone. SIGTERM and SIGINT unmount; a mount in use is then taken out of
 // the tree and served until nobody uses it.
 func serveOverlay(ctx context.Context, t *overlayTask, log io.Writer, ready func() error) error {
+	w := &overlayServer{task: t, log: overlayLog(log, t.Options.Debug), start: time.Now(), stop: ctx.Done()}
+	return w.run(ready)
+}
+
+// run is the life of a server.
+func (w *overlayServer) run(ready func() error) error {
 	unionfs.PrepareProcess()
-	w := &overlayServer{task: t, log: overlayLog(log, t.Options.Debug), start: time.Now()}
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
 	err := w.open()
+	if err != nil && w.heir.resumed() {
+		w.log.Error("take over", "dir", w.task.Dir, "err", err)
+		return err // as if it had died: the keeper decides
+	}
 	if err == nil {
 		w.announce()
 		if err = ready(); err != nil {
 			_ = w.server.Unmount(true)
 		}
-		w.log.Info("mounted", "dir", t.Dir, "lower", t.Options.Lower, "upper", t.Options.Upper)
-		go w.endOn(ctx, signals)
-		err = errors.Join(err, w.server.Wait())
+		w.log.Info("mounted", "dir", w.task.Dir, "lower", w.task.Options.Lower, "upper", w.task.Options.Upper)
+		go w.endOn(signals)
+		err = errors.Join(err, w.wait())
 	}
 	return errors.Join(err, w.close())
 }
@@ -146,11 +159,18 @@ type overlayServer struct {
 	upper  *cow.FS
 	server *unionfs.Server
 	start  time.Time
-	known  io.Closer // nil: the mount could not be made known
+	known  *container.Announced // nil: the mount could not be made known
+	heir   heirloom
+	stop   <-chan struct{} // closed when the mount is to end; nil: never
+
+	background bool // so there may be a keeper
 }
 
 func (w *overlayServer) open() (err error) {
 	t := w.task
+	if err := w.heir.inherit(w.background); err != nil {
+		return err
+	}
 	dirs := t.Options.Lower
 	if t.Clone {
 		if dirs, err = w.clone(dirs); err != nil {
@@ -159,6 +179,7 @@ func (w *overlayServer) open() (err error) {
 	}
 	w.lower, err = dirlower.Open(dirlower.Options{
 		Dirs: dirs, Root: t.Root, UserXattr: !t.Trusted, HostOwners: true, Log: w.log,
+		Names: w.heir.names,
 	})
 	if err != nil {
 		return err
@@ -168,10 +189,17 @@ func (w *overlayServer) open() (err error) {
 	if t.Options.Upper != "" {
 		up := t.Upper
 		up.Lower, up.Log = w.lower, w.log
+		if err := w.heir.resumeUpper(&up); err != nil {
+			return err
+		}
 		if w.upper, err = openUpper(up); err != nil {
 			return err
 		}
 		o.Cow = w.upper
+	}
+	o.Ledger = w.heir.ledger
+	if w.heir.resumed() {
+		o.Takeover = &unionfs.Takeover{Device: w.heir.files.Device, Init: w.heir.legacy.Init}
 	}
 	w.server, err = unionfs.Mount(o)
 	return err
@@ -194,7 +222,7 @@ func openUpper(o cow.Options) (*cow.FS, error) {
 func (w *overlayServer) clone(dirs []string) ([]string, error) {
 	paths := make([]string, len(dirs))
 	for i, dir := range dirs {
-		c, err := cloneLower(dir)
+		c, err := w.heir.clone(i, dir)
 		if err != nil {
 			return nil, err
 		}
@@ -206,8 +234,8 @@ func (w *overlayServer) clone(dirs []string) ([]string, error) {
 
 // endOn unmounts when a signal or the context says so, lazily if the mount is
 // in use.
-func (w *overlayServer) endOn(ctx context.Context, signals <-chan os.Signal) {
-	done := ctx.Done()
+func (w *overlayServer) endOn(signals <-chan os.Signal) {
+	done := w.stop
 	for {
 		select {
 		case sig := <-signals:
@@ -230,12 +258,18 @@ func (w *overlayServer) endOn(ctx context.Context, signals <-chan os.Signal) {
 // without, as where the run root is another user's.
 func (w *overlayServer) announce() {
 	var err error
+	if w.task.ID == "" {
+		w.task.ID = container.NewID()
+	}
 	w.known, err = container.Open("", w.task.RunRoot, w.log).Announce(container.Served{
-		Dir: w.task.Dir, Name: cmp.Or(w.task.Options.FsName, overlayName), ReadOnly: w.task.Options.ReadOnly || w.upper == nil,
+		ID: w.task.ID, Dir: w.task.Dir, Name: cmp.Or(w.task.Options.FsName, overlayName), ReadOnly: w.task.Options.ReadOnly || w.upper == nil,
 		Server: w.server, Upper: w.upper, Start: w.start, Log: w.log,
 	})
 	if err != nil {
 		w.log.Debug("the mount is not made known", "err", err)
+	}
+	if w.heir.keeper != nil {
+		w.known.Kept(w.heir.keeper.Pid)
 	}
 }
 
@@ -254,5 +288,6 @@ func (w *overlayServer) close() error {
 	for _, c := range w.clones {
 		errs = append(errs, c.Close())
 	}
+	w.heir.dismiss(w.log)
 	return errors.Join(errs...)
 }
