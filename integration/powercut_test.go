@@ -28,7 +28,7 @@ type powerRig struct {
 type powerDisk struct{ size, mkfs, options, cloneOptions, check string }
 
 // powerDisks are the filesystems of which docs/design.md says that they keep the
-// order of changes. btrfs has no check here that takes seconds only.
+// order of changes, or of which it says what is done instead.
 func powerDisks() map[string]powerDisk {
 	return map[string]powerDisk{
 		"ext4":  {size: "192M", mkfs: "mkfs.ext4 -q -E lazy_itable_init=0", options: "loop", cloneOptions: "loop", check: "e2fsck -fn"},
