@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -122,14 +123,23 @@ func (t *T) content(name string) string {
 }
 
 // put writes a whole file, made if it is not there.
-func (t *T) put(name, content string) { t.ok(os.WriteFile(name, []byte(content), 0o644)) }
+func (t *T) put(name, content string) {
+	syscall.ForkLock.RLock() // as in enter
+	err := os.WriteFile(name, []byte(content), 0o644)
+	syscall.ForkLock.RUnlock()
+	t.ok(err)
+}
 
 // append writes at the end of a file.
 func (t *T) append(name, text string) {
+	syscall.ForkLock.RLock() // as in enter
 	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_APPEND|unix.O_CLOEXEC, 0)
+	if err == nil {
+		_, err = unix.Write(fd, []byte(text))
+		err = errors.Join(err, unix.Close(fd))
+	}
+	syscall.ForkLock.RUnlock()
 	t.ok(err)
-	_, err = unix.Write(fd, []byte(text))
-	t.ok(errors.Join(err, unix.Close(fd)))
 }
 
 // pread reads what is at an offset.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -136,6 +137,10 @@ func (t *T) enter(files string) error {
 		return err
 	}
 	unix.Umask(0)
+	// A process that another scenario is just starting has all our descriptors
+	// until it runs: a program that we write would be busy.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	if t.variant == fresh {
 		if err := plant(t.dir, files); err != nil {
 			return err
