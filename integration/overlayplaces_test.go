@@ -26,7 +26,7 @@ func TestMountCommand(t *testing.T) {
 	b := overlayBox(t, twoLowers)
 	// In a mount namespace of its own, where /sbin has our link.
 	script := `mkdir up wk && mount -t overlay -o lowerdir=/usr/sbin,upperdir=up,workdir=wk overlay /usr/sbin
-		ln -s ` + binary + ` /usr/sbin/mount.fuse.unio
+		ln -sfn ` + binary + ` /usr/sbin/mount.fuse.unio
 		here=$PWD
 		mount -t fuse.unio none mnt -o lowerdir=$here/a:$here/b,upperdir=$here/upper,workdir=$here/work
 		cat mnt/both; echo new >mnt/new; grep " $here/mnt fuse" /proc/mounts | cut -d' ' -f1,3,4
