@@ -55,9 +55,10 @@ demo: need-demo build ## the whole journey, with real output
 test: need-test build ## everything, as root with real mounts, registries and clients
 	@scripts/test.sh $(TESTFLAGS)
 
-test-long: need-test ## random operations: on partly copied files, a million of each kind; on whole trees
-	UNIO_TEST_LONG=1 $(GO) test -count=1 -timeout 3h -run '^TestFsx' ./unionfs
+test-long: need-test ## random operations: on partly copied files, a million of each kind; on whole trees; a million files
+	UNIO_TEST_LONG=1 $(GO) test -count=1 -timeout 3h -run '^(TestFsx|TestForeignUppers)' ./unionfs
 	UNIO_TEST_LONG=1 $(GO) test -count=1 -timeout 1h -run '^TestRandom' ./integration
+	UNIO_TEST_LONG=1 $(GO) test -count=1 -timeout 1h -run '^(TestRandomGenerations|TestMemory)$$' ./unionfs/dirlower
 
 test-rootless: need-test ## what an ordinary user can do, as the user nobody when started by root
 	@scripts/test-rootless.sh

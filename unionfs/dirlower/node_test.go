@@ -115,7 +115,7 @@ func TestManyAtOnce(t *testing.T) {
 	d := dirs(t, "over", "under")
 	sh(t, d[1], "for i in $(seq 30); do mkdir -p d$i/e; seq 200 | sed \"s|^|d$i/e/|\" | xargs touch; echo $i > d$i/f; done")
 	sh(t, d[0], "for i in $(seq 2 3 30); do mkdir -p d$i; touch d$i/.wh.e; echo over > d$i/new; done")
-	tree := open(t, dirlower.Options{Dirs: d})
+	tree := open(t, dirlower.Options{Dirs: d, Names: memfd(t)})
 	var wait sync.WaitGroup
 	for w := range 8 {
 		wait.Go(func() {
