@@ -1,0 +1,35 @@
+package integration
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestRandomRestarts kills the server of a container between random
+// operations, with files held open: names, contents, inode numbers, link counts
+// and open files are what they were.
+func TestRandomRestarts(t *testing.T) {
+	for seed := range uint64(rounds(2)) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			b := newBox(t)
+			needTool(t, "setfattr")
+			w := newTwin(t, 400+seed, twinImage(t, b, randomLower, "killed:0"), "")
+			w.mount = b.mount("--name", "killed", "killed:0")
+			w.check("fresh")
+			for len(b.processes("keep", w.mount)) == 0 {
+				time.Sleep(10 * time.Millisecond) // it is started when the mount answers already
+			}
+			time.Sleep(200 * time.Millisecond)
+			for range 4 { // five deaths in a row without a request end a mount
+				w.do(30, w.everyOp())
+				must(t, unix.Kill(b.server(w.mount), unix.SIGKILL))
+				w.do(30, w.everyOp())
+				w.check("after the server was killed")
+			}
+			w.closeAll()
+		})
+	}
+}
