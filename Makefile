@@ -55,9 +55,9 @@ demo: need-demo build ## the whole journey, with real output
 test: need-test build ## everything, as root with real mounts, registries and clients
 	@scripts/test.sh $(TESTFLAGS)
 
-test-long: need-test ## random operations: on partly copied files, a million of each kind; on whole trees; a million files
-	UNIO_TEST_LONG=1 $(GO) test -count=1 -timeout 3h -run '^(TestFsx|TestForeignUppers)' ./unionfs
-	UNIO_TEST_LONG=1 $(GO) test -count=1 -timeout 1h -run '^TestRandom' ./integration
+test-long: need-test ## a million random operations, on files and on trees; storms, leaks, a million files, all of stress-ng
+	UNIO_TEST_LONG=1 $(GO) test -count=1 -timeout 3h -run '^(TestFsx|TestForeignUppers)|Storm$$' ./unionfs ./cow
+	UNIO_TEST_LONG=1 $(GO) test -count=1 -timeout 2h -run '^TestRandom|^Test(WalkMemory|NothingLeaks|StressNG|Fio)$$' ./integration
 	UNIO_TEST_LONG=1 $(GO) test -count=1 -timeout 1h -run '^(TestRandomGenerations|TestMemory)$$' ./unionfs/dirlower
 
 test-rootless: need-test ## what an ordinary user can do, as the user nobody when started by root

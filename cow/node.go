@@ -14,16 +14,17 @@ import (
 const upperBit merge.Ino = 1 << 62
 
 // node is something that the upper changed, or that has been changed into
-// nothing. A lower node without one is untouched.
+// nothing. A lower node without one is untouched. It stays as long as the mount,
+// so the order of its fields leaves few gaps.
 type node struct {
 	ino   merge.Ino
 	lower merge.Ino // the lower node it continues; 0 if none
-	typ   uint32    // S_IFMT bits
 	dir   *folder   // folders only
+	typ   uint32    // S_IFMT bits
 
-	lookups atomic.Int64           // the kernel's references, as far as they are counted here
 	counted bool                   // lookups has them all: this server made the node
 	pinned  bool                   // the lower counts a reference of ours to lower
+	lookups atomic.Int64           // the kernel's references, as far as they are counted here
 	data    fileData               // regular files: where the bytes are
 	cached  atomic.Pointer[handle] // an open descriptor, while the cache keeps it
 	settled settled                // what an fsync of it still has to wait for
@@ -32,14 +33,14 @@ type node struct {
 	copying sync.Mutex // held by the one who copies this node up
 
 	mu      sync.RWMutex // guards the rest, and the node's place on disk
+	nlink   uint32       // names in the union, of a hubbed node
+	lost    uint32       // lower names that went before a copy-up (Options.AllNames)
 	inUpper bool
-	places  []place // its names in the upper
 	hubbed  bool    // one of the places is in the hub
-	nlink   uint32  // names in the union, of a hubbed node
-	lost    uint32  // lower names that went before a copy-up (Options.AllNames)
-	lostAt  int64   // when the last of those went, in nanoseconds since 1970: its change time
 	gone    bool    // no name is left
 	fresh   bool    // it never had one, and may get one (O_TMPFILE)
+	places  []place // its names in the upper
+	lostAt  int64   // when the last of the lost went, in nanoseconds since 1970: its change time
 	held    *handle // of roots: the union's, and the folders of WORK
 }
 

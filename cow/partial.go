@@ -40,8 +40,8 @@ const (
 
 // fileData is where the data of a node is. The state only ever moves on.
 type fileData struct {
-	state atomic.Uint32
 	limit atomic.Int64 // bytes below which a hole is the lower's; changed with mu held for writing
+	state atomic.Uint32
 
 	mu    sync.RWMutex // the blocks of a partial file, and the rest
 	loose bool         // the attribute still holds a larger limit than the file has bytes
