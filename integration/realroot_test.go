@@ -21,7 +21,7 @@ func TestDebianRootIdentical(t *testing.T) {
 	pack(t, source, archive)
 
 	b.run("import", "-q", archive, "debian:real")
-	mnt := b.mount("--read-only", "debian:real")
+	mnt := b.mount("--read-only", "-o", "acl", "debian:real")
 	want := readTree(t, source, tree.Options{})
 	if len(want) < 9000 {
 		t.Errorf("the source has only %d entries: not much of a test", len(want))
