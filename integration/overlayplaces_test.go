@@ -35,6 +35,11 @@ func TestMountCommand(t *testing.T) {
 		echo "none $here/mnt fuse.unio lowerdir=$here/a,upperdir=$here/upper,workdir=$here/work,noauto,nosuid,x-systemd.automount,fsname=tab 0 0" >fstab
 		mount -T fstab $here/mnt
 		cat mnt/new; grep " $here/mnt fuse" /proc/mounts | cut -d' ' -f1,3,4
+		mount -o remount,ro,noexec mnt
+		! touch mnt/refused 2>&1
+		grep -c " $here/mnt fuse.unio ro,nosuid,noexec,relatime," /proc/mounts
+		mount -o remount,rw mnt
+		touch mnt/taken
 		umount mnt
 		! mount -t fuse.unio none mnt -o lowerdir=$here/a,frobnicate 2>err
 		grep -c 'unknown mount option "frobnicate"' err`
@@ -45,11 +50,14 @@ func TestMountCommand(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	if len(lines) != 5 || lines[0] != "top" || lines[2] != "new" || lines[4] != "1" {
+	if len(lines) != 7 || lines[0] != "top" || lines[2] != "new" || lines[5] != "1" || lines[6] != "1" {
 		t.Fatalf("got %q", lines)
 	}
 	if !strings.HasPrefix(lines[1], "unio-overlay fuse.unio rw,relatime,") || strings.Contains(lines[1], "nosuid") {
 		t.Errorf("mounted %q", lines[1])
+	}
+	if !strings.HasSuffix(lines[4], "Read-only file system") {
+		t.Errorf("remounted read-only: %s", lines[4])
 	}
 	if !strings.HasPrefix(lines[3], "tab fuse.unio rw,nosuid,relatime,") {
 		t.Errorf("mounted from fstab %q", lines[3])

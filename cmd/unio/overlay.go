@@ -7,12 +7,15 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"unio/cow"
 	"unio/unionfs"
 	"unio/unionfs/overlayopt"
+	"unio/unionfs/transport"
 )
 
 // overlayCommand mounts plain folders as the kernel's overlayfs does.
@@ -86,6 +89,9 @@ type overlayTask struct {
 
 // mountOverlay makes an overlay mount.
 func mountOverlay(ctx context.Context, l overlayLine, d overlayDefaults) error {
+	if words, ok := remountWords(l.options); ok {
+		return transport.Remount(l.dir, words)
+	}
 	cwd, err := os.Getwd()
 	if err != nil {
 		return err
@@ -107,6 +113,15 @@ func mountOverlay(ctx context.Context, l overlayLine, d overlayDefaults) error {
 		return serveOverlay(ctx, t, os.Stderr, func() error { return nil })
 	}
 	return startOverlay(ctx, t)
+}
+
+// remountWords splits options of which one is "remount". mount(8) gives all
+// others that the mount has, too, in the words of /proc/mounts.
+func remountWords(options []string) (words []string, ok bool) {
+	for _, list := range options {
+		words = append(words, strings.Split(list, ",")...)
+	}
+	return words, slices.Contains(words, "remount")
 }
 
 // planOverlay decides what the options leave open.
