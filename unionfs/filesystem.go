@@ -130,7 +130,7 @@ func (fs *filesystem) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, o
 		return fuse.Status(unix.ENAMETOOLONG)
 	}
 	var st cow.Stat
-	err := fs.tree.Lookup(merge.Ino(h.NodeId), name, &st)
+	err := fs.lookup(merge.Ino(h.NodeId), name, &st)
 	if err == merge.ErrNotExist {
 		*out = fuse.EntryOut{}
 		out.SetEntryTimeout(fs.valid)
@@ -146,6 +146,32 @@ func (fs *filesystem) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, o
 // trimEvery is how many nodes the kernel must have forgotten for the lower to
 // be trimmed.
 const trimEvery = 1 << 16
+
+// lookup finds a name or, for those who open files by handle, a node by its
+// own number (".") and the folder above it (".."), which the kernel asks for
+// when it has forgotten them (fuse_get_dentry and fuse_get_parent in the
+// kernel's fs/fuse/inode.c).
+func (fs *filesystem) lookup(dir merge.Ino, name string, st *cow.Stat) error {
+	switch name {
+	case ".":
+		err := fs.tree.Getattr(dir, st)
+		if err == nil && st.Nlink == 0 {
+			err = merge.ErrStale
+		}
+		return err
+	case "..":
+		parent := dir
+		err := fs.tree.ReadDir(dir, 0, func(e cow.Dirent) bool {
+			parent = e.Ino
+			return e.Name != name
+		})
+		if err != nil {
+			return err
+		}
+		return fs.tree.Getattr(parent, st)
+	}
+	return fs.tree.Lookup(dir, name, st)
+}
 
 // Forget answers FORGET. A kernel that forgets very much is short of memory,
 // and gets back what the server can spare.

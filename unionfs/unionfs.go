@@ -162,7 +162,7 @@ func protocolOptions(o *Options) *fuse.MountOptions {
 	m := &fuse.MountOptions{
 		MaxWrite: maxWrite, MaxBackground: maxBackground, Name: "unio", FsName: o.FsName,
 		ExplicitDataCacheControl: true, EnableSymlinkCaching: true,
-		ExtraCapabilities: fuse.CAP_NO_OPENDIR_SUPPORT | fuse.CAP_ASYNC_DIO,
+		ExtraCapabilities: fuse.CAP_NO_OPENDIR_SUPPORT | fuse.CAP_ASYNC_DIO | fuse.CAP_EXPORT_SUPPORT,
 		Logger:            slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		PanicHandler: func(v any) fuse.Status {
 			log.Error("request failed by panic", "panic", v, "stack", string(debug.Stack()))
