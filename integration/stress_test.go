@@ -52,17 +52,6 @@ func TestStressNG(t *testing.T) {
 	}
 }
 
-// complaints picks the lines of stress-ng's output that tell of a failure.
-func complaints(text string) string {
-	var lines []string
-	for line := range strings.Lines(text) {
-		if strings.Contains(line, "fail") || strings.Contains(line, "error") {
-			lines = append(lines, line)
-		}
-	}
-	return strings.Join(lines, "")
-}
-
 // TestFio writes at random with fio, which verifies what it reads back: by
 // requests past the page cache, through it, and by a mapping; on a new file and
 // on one that the image has.
