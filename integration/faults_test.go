@@ -266,13 +266,13 @@ func TestDiskFull(t *testing.T) {
 	archive := bigArchive(t, b)
 	b.onDisk("24M", "none")
 	b.run("import", "-q", smallTar(t, b), "example/small:1")
-	before := b.run("images", "--no-trunc")
+	before := b.run("images", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}", "--no-trunc")
 	for range 3 {
 		r := b.try("load", "-q", "-i", archive)
 		if r.code != 1 || !strings.Contains(r.stderr, "no space left on device") {
 			t.Errorf("exit code %d, stderr %q", r.code, r.stderr)
 		}
-		if after := b.run("images", "--no-trunc"); after != before {
+		if after := b.run("images", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}", "--no-trunc"); after != before {
 			t.Errorf("images changed:\n%s\nwant\n%s", after, before)
 		}
 	}
