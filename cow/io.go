@@ -24,25 +24,7 @@ func (f *FS) Read(ino merge.Ino, p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	defer h.release()
-	return readFull(h.fd, p, off)
-}
-
-func readFull(fd int, p []byte, off int64) (int, error) {
-	done := 0
-	for done < len(p) {
-		n, err := unix.Pread(fd, p[done:], off+int64(done))
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return done, err
-		}
-		if n == 0 {
-			break
-		}
-		done += n
-	}
-	return done, nil
+	return fsat.ReadFull(h.fd, p, off)
 }
 
 // How says what goes with a write.

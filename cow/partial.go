@@ -198,7 +198,7 @@ func (f *FS) readPartial(n *node, p []byte, off int64) (int, error) {
 			return done, err
 		}
 	}
-	k, err := readFull(h.fd, p[done:], off+int64(done))
+	k, err := fsat.ReadFull(h.fd, p[done:], off+int64(done))
 	return done + k, err
 }
 
@@ -212,7 +212,7 @@ func (f *FS) readStretch(n *node, fd int, p []byte, off int64) (int, error) {
 	if !s.own {
 		return len(p), f.readLower(n, p, off)
 	}
-	k, err := readFull(fd, p, off)
+	k, err := fsat.ReadFull(fd, p, off)
 	if err == nil && k < len(p) {
 		err = unix.EIO // somebody else has cut the file
 	}

@@ -196,7 +196,7 @@ func (t *Tree) ReadAt(ino merge.Ino, p []byte, off int64) (int, error) {
 // the file's own data, before it in turn what it has and what is below.
 func (c *content) readAt(p []byte, off int64) (int, error) {
 	if c.below == nil || off >= c.limit {
-		return readFull(c.fd, p, off)
+		return fsat.ReadFull(c.fd, p, off)
 	}
 	p = p[:min(int64(len(p)), max(c.size-off, 0))]
 	done := 0
@@ -220,7 +220,7 @@ func (c *content) fill(from *content, part []byte, at int64) error {
 	var n int
 	var err error
 	if from == c {
-		n, err = readFull(c.fd, part, at)
+		n, err = fsat.ReadFull(c.fd, part, at)
 	} else {
 		n, err = from.readAt(part, at)
 	}
@@ -248,25 +248,6 @@ func (c *content) source(off int64) (from *content, end int64, err error) {
 	}
 	end, err = unix.Seek(c.fd, off, unix.SEEK_HOLE)
 	return c, max(end, off+1), err
-}
-
-// readFull reads until p is full or the file ends.
-func readFull(fd int, p []byte, off int64) (int, error) {
-	done := 0
-	for done < len(p) {
-		n, err := unix.Pread(fd, p[done:], off+int64(done))
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return done, err
-		}
-		if n == 0 {
-			break
-		}
-		done += n
-	}
-	return done, nil
 }
 
 // Segments implements [merge.Lower].
