@@ -1,0 +1,72 @@
+package parity
+
+import (
+	"context"
+	"fmt"
+)
+
+// Pair is docker and unio side by side.
+type Pair struct{ Docker, Unio *Side }
+
+// Outcome is how a step went on both sides.
+type Outcome struct {
+	Step         Step
+	Docker, Unio Answer // masked unless the step is quiet, before differences are explained
+	// Problem says what is wrong; empty: nothing.
+	Problem string
+}
+
+// Run runs a step on the sides that it is for.
+func (p *Pair) Run(ctx context.Context, s Step) (Outcome, error) {
+	o := Outcome{Step: s}
+	var err error
+	if s.Only != "unio" {
+		if o.Docker, err = p.Docker.Run(ctx, s.Command); err != nil {
+			return o, err
+		}
+	}
+	if s.Only != "docker" {
+		if o.Unio, err = p.Unio.Run(ctx, s.Command); err != nil {
+			return o, err
+		}
+	}
+	if !s.Quiet {
+		o.Docker, o.Unio = p.Docker.Masked(o.Docker), p.Unio.Masked(o.Unio)
+	}
+	o.Problem, err = judge(o)
+	return o, err
+}
+
+// judge compares the answers of a step.
+func judge(o Outcome) (problem string, err error) {
+	switch {
+	case o.Docker.Code != 0 && o.Step.Quiet:
+		return "docker failed", nil
+	case o.Unio.Code != 0 && o.Step.Quiet:
+		return "unio failed", nil
+	case o.Step.Quiet:
+		return "", nil
+	}
+	list, err := differencesNamed(o.Step.Differences)
+	if err != nil {
+		return "", err
+	}
+	for i := range list { // an entry that no longer matters is a stale excuse
+		others := append(list[:i:i], list[i+1:]...)
+		docker, unio, err := explain(others, o.Docker, o.Unio)
+		if err != nil {
+			return "", err
+		}
+		if docker == unio {
+			return fmt.Sprintf("the difference %s does not show any more", list[i].Name), nil
+		}
+	}
+	docker, unio, err := explain(list, o.Docker, o.Unio)
+	if err != nil {
+		return "", err
+	}
+	if docker != unio {
+		return fmt.Sprintf("docker:\n%s\nunio:\n%s", docker, unio), nil
+	}
+	return "", nil
+}

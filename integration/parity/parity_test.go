@@ -1,0 +1,287 @@
+package parity
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"unio/imagestore/registry/registrytest"
+	"unio/integration/peers"
+)
+
+// workers is how many dockerds run at once, and so how many scripts.
+const workers = 2
+
+// TestParity runs testdata/*.sh, each a subtest: -run TestParity/rmi. With -v
+// it shows every answer of docker.
+func TestParity(t *testing.T) {
+	scripts, err := filepath.Glob("testdata/*.sh")
+	if err != nil || len(scripts) == 0 {
+		t.Fatalf("no scripts: %v", err)
+	}
+	bench := newBench(t)
+	for _, path := range scripts {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".sh"), func(t *testing.T) {
+			t.Parallel()
+			steps, err := ReadScript(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			bench.run(t, path, steps)
+		})
+	}
+}
+
+// bench holds what all scripts share: the program under test, a registry, and
+// dockerds that are taken in turn.
+type bench struct {
+	t        *testing.T // of the whole test
+	unio     string
+	docker   string
+	registry string
+	daemons  chan *daemon
+}
+
+// daemon is a dockerd, started when it is first wanted.
+type daemon struct {
+	start sync.Once
+	d     *peers.Docker
+	dir   string
+	err   error
+}
+
+func newBench(t *testing.T) *bench {
+	if os.Geteuid() != 0 {
+		missing(t, errors.New("not root"))
+	}
+	docker, err := exec.LookPath("docker")
+	missing(t, err)
+	b := &bench{t: t, docker: docker, daemons: make(chan *daemon, workers)}
+	b.unio = buildUnio(t)
+	b.registry = registrytest.Start(t)
+	for range workers {
+		b.daemons <- &daemon{dir: shortDir(t)}
+	}
+	return b
+}
+
+// missing skips the test because this machine lacks something; where
+// UNIO_TEST_REQUIRE=all, as in CI, that is a failure.
+func missing(t *testing.T, err error) {
+	t.Helper()
+	if err == nil {
+		return
+	}
+	if os.Getenv("UNIO_TEST_REQUIRE") == "all" {
+		t.Fatalf("required here: %v", err)
+	}
+	t.Skip(err)
+}
+
+// buildUnio makes the binary as `make build` does; $UNIO names one that is
+// there already.
+func buildUnio(t *testing.T) string {
+	if given := os.Getenv("UNIO"); given != "" {
+		path, err := filepath.Abs(given)
+		must(t, err)
+		return path
+	}
+	path := filepath.Join(t.TempDir(), "unio")
+	cmd := exec.Command("go", "build", "-o", path, "../../cmd/unio")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return path
+}
+
+// shortDir is a folder with a name short enough for sockets below it.
+func shortDir(t *testing.T) string {
+	dir, err := os.MkdirTemp("", "up")
+	must(t, err)
+	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
+	return dir
+}
+
+// take waits for a free dockerd; the script gives it back empty.
+func (b *bench) take(t *testing.T) *daemon {
+	d := <-b.daemons
+	d.start.Do(func() {
+		if d.d, d.err = peers.StartDocker(context.Background(), d.dir); d.err == nil {
+			b.t.Cleanup(func() { must(b.t, d.d.Close()) })
+		}
+	})
+	if errors.Is(d.err, peers.ErrMissing) {
+		b.daemons <- d
+		missing(t, d.err)
+	}
+	must(t, d.err)
+	t.Cleanup(func() {
+		must(t, d.empty())
+		b.daemons <- d
+	})
+	return d
+}
+
+// empty removes what a script left in a dockerd.
+func (d *daemon) empty() error {
+	ctx := context.Background()
+	ids, err := d.d.Run(ctx, "ps", "-aq")
+	if err != nil {
+		return err
+	}
+	if list := strings.Fields(ids); len(list) > 0 {
+		if _, err := d.d.Run(ctx, append([]string{"rm", "-f", "-v"}, list...)...); err != nil {
+			return err
+		}
+	}
+	_, err = d.d.Run(ctx, "system", "prune", "-af", "--volumes")
+	return err
+}
+
+// pair puts a docker and a unio side by side, both empty.
+func (b *bench) pair(t *testing.T) *Pair {
+	t.Helper()
+	d := b.take(t)
+	dir := shortDir(t)
+	docker, err := NewSide("docker", filepath.Join(dir, "d"), b.docker,
+		"DOCKER_HOST=unix://"+filepath.Join(d.dir, "docker.sock"), "REGISTRY="+b.registry)
+	must(t, err)
+	unio, err := NewSide("unio", filepath.Join(dir, "u"), b.unio,
+		"UNIO_ROOT="+filepath.Join(dir, "u/store"), "UNIO_RUNROOT="+filepath.Join(dir, "u/run"), "REGISTRY="+b.registry)
+	must(t, err)
+	for _, s := range []*Side{docker, unio} {
+		must(t, WriteFixtures(s.dir))
+	}
+	t.Cleanup(func() {
+		// What containers of a script still run, and mount, ends with it.
+		_, err := unio.Run(context.Background(), `ids=$(docker ps -aq) && [ -z "$ids" ] || docker rm -f $ids`)
+		must(t, errors.Join(err, peers.UnmountBelow(dir)))
+	})
+	return &Pair{Docker: docker, Unio: unio}
+}
+
+func (b *bench) run(t *testing.T, path string, steps []Step) {
+	p := b.pair(t)
+	for _, s := range steps {
+		o, err := p.Run(t.Context(), s)
+		must(t, err)
+		if testing.Verbose() {
+			t.Logf("%s:%d: $ %s\n%s", path, s.Line, s.Command, o.Docker)
+		}
+		if o.Problem == "" {
+			continue
+		}
+		t.Errorf("%s:%d: $ %s\n%s", path, s.Line, s.Command, o.Problem)
+		if s.Quiet {
+			t.Fatalf("docker:\n%s\nunio:\n%s", o.Docker, o.Unio)
+		}
+	}
+}
+
+// TestDifferencesAreDocumented holds docs/parity.md to the table of entries,
+// and the entries to the scripts.
+func TestDifferencesAreDocumented(t *testing.T) {
+	documented := documentedDifferences(t)
+	used := usedDifferences(t)
+	for _, d := range Differences() {
+		if reason, ok := documented[d.Name]; !ok || reason != d.Reason {
+			t.Errorf("docs/parity.md says of %s: %q, want %q", d.Name, reason, d.Reason)
+		}
+		if !used[d.Name] {
+			t.Errorf("no script shows the difference %s", d.Name)
+		}
+		delete(documented, d.Name)
+	}
+	for name := range documented {
+		t.Errorf("docs/parity.md lists the difference %s, which is no entry", name)
+	}
+}
+
+// documentedDifferences reads the rows "| `name` | reason |".
+func documentedDifferences(t *testing.T) map[string]string {
+	data, err := os.ReadFile("../../docs/parity.md")
+	must(t, err)
+	list := map[string]string{}
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z0-9-]+)` \\| (.*) \\|$").FindAllStringSubmatch(string(data), -1) {
+		list[m[1]] = m[2]
+	}
+	return list
+}
+
+func usedDifferences(t *testing.T) map[string]bool {
+	scripts, err := filepath.Glob("testdata/*.sh")
+	must(t, err)
+	used := map[string]bool{}
+	for _, path := range scripts {
+		steps, err := ReadScript(path)
+		must(t, err)
+		for _, s := range steps {
+			for _, name := range s.Differences {
+				used[name] = true
+			}
+		}
+	}
+	return used
+}
+
+func TestParseScript(t *testing.T) {
+	steps, err := parseScript("# c\n\ndocker ps\nquiet docker \\\n  load\n~a,b docker x\nunio: y\n")
+	must(t, err)
+	want := []Step{
+		{Line: 3, Command: "docker ps"},
+		{Line: 4, Command: "docker   load", Quiet: true},
+		{Line: 6, Command: "docker x", Differences: []string{"a", "b"}},
+		{Line: 7, Command: "y", Only: "unio", Quiet: true},
+	}
+	if fmt.Sprint(steps) != fmt.Sprint(want) {
+		t.Errorf("got %v, want %v", steps, want)
+	}
+	if _, err := parseScript("quiet"); err == nil {
+		t.Error("a word without a command was taken")
+	}
+}
+
+func TestMask(t *testing.T) {
+	a, b := strings.Repeat("a1", 32), strings.Repeat("b2", 32)
+	m := newMasker("unio", "/tmp/x")
+	got := m.mask(a[:12] + " " + b + "  3 minutes ago    " + a + " unio 2020-01-02T03:04:05Z /tmp/x/f unionfs")
+	want := "ID‹1› LONGID‹2›  ‹ago›  LONGID‹1› docker ‹time› ‹dir›/f unionfs"
+	if got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestJudge: a difference must explain everything, and must still be needed.
+func TestJudge(t *testing.T) {
+	same := Outcome{Docker: Answer{Stdout: "x"}, Unio: Answer{Stdout: "x"}}
+	if problem, err := judge(same); problem != "" || err != nil {
+		t.Errorf("same answers: %q, %v", problem, err)
+	}
+	other := Outcome{Docker: Answer{Stdout: "x"}, Unio: Answer{Stdout: "x", Code: 1}}
+	if problem, _ := judge(other); problem == "" {
+		t.Error("other exit codes are no problem")
+	}
+	unknown := Outcome{Step: Step{Differences: []string{"nonesuch"}}}
+	if _, err := judge(unknown); err == nil {
+		t.Error("an unknown difference is taken")
+	}
+	if slices.ContainsFunc(Differences(), func(d Difference) bool { return d.Name == "" || d.Reason == "" }) {
+		t.Error("a difference without name or reason")
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
