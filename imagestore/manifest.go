@@ -124,9 +124,9 @@ func ParseIndex(raw []byte) (*ocispec.Index, error) {
 	return &x.Index, nil
 }
 
-// ParseConfig decodes and checks an image config. The history may be missing;
-// if there is one, it must tell of as many layers as there are. Errors wrap
-// [ErrInvalid].
+// ParseConfig decodes and checks an image config. The history may be missing,
+// or tell of fewer layers than there are (umoci's --no-history), but not of
+// more. Errors wrap [ErrInvalid].
 func ParseConfig(raw []byte) (*ImageConfig, error) {
 	var c ImageConfig
 	if err := decode(raw, "config", &c); err != nil {
@@ -147,20 +147,8 @@ func ParseConfig(raw []byte) (*ImageConfig, error) {
 }
 
 func checkHistory(c *ImageConfig) error {
-	if len(c.History) == 0 {
-		return nil
-	}
-	layers := 0
-	for _, h := range c.History {
-		if !h.EmptyLayer {
-			layers++
-		}
-	}
-	switch n := len(c.RootFS.DiffIDs); {
-	case layers > n:
+	if layers, n := c.toldLayers(), len(c.RootFS.DiffIDs); layers > n {
 		return invalid("config: too many non-empty layers in History section (%d for %d layers)", layers, n)
-	case layers < n:
-		return invalid("config: the history tells of %d layers, there are %d", layers, n)
 	}
 	return nil
 }

@@ -104,11 +104,20 @@ func (c *ImageConfig) CreatedAt() time.Time {
 }
 
 // FullHistory returns the history of an image for one that is made from it:
-// as it is or, if the config has none, an entry without words for each layer,
-// so that the new history still tells of every layer.
+// as it is, with an entry without words for each layer that it does not tell
+// of, so that the new history tells of every layer.
 func (c *ImageConfig) FullHistory() []ocispec.History {
-	if len(c.History) > 0 {
-		return slices.Clone(c.History)
+	missing := max(0, len(c.RootFS.DiffIDs)-c.toldLayers())
+	return append(slices.Clone(c.History), make([]ocispec.History, missing)...)
+}
+
+// toldLayers is how many layers the history tells of.
+func (c *ImageConfig) toldLayers() int {
+	n := 0
+	for _, h := range c.History {
+		if !h.EmptyLayer {
+			n++
+		}
 	}
-	return make([]ocispec.History, len(c.RootFS.DiffIDs))
+	return n
 }

@@ -3,6 +3,7 @@ package archive
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -27,6 +28,15 @@ type found struct {
 
 func (f *found) id() digest.Digest { return digest.FromBytes(f.config) }
 
+// consistent reports whether the layers that came as plain tars are those that
+// the config lists, in its order: their digests are the diffIDs.
+func (f *found) consistent() bool {
+	return !slices.ContainsFunc(f.layers, func(l foundLayer) bool {
+		plain := l.desc.MediaType == ocispec.MediaTypeImageLayer || l.desc.MediaType == imagestore.MediaTypeDockerLayer
+		return plain && l.desc.Digest.Algorithm() == digest.SHA256 && l.desc.Digest != l.diffID
+	})
+}
+
 type foundLayer struct {
 	name   string // of the entry
 	diffID digest.Digest
@@ -49,9 +59,20 @@ const (
 
 // reader collects the images of an archive.
 type reader struct {
-	box  box
-	log  *slog.Logger
-	list []*found
+	box     box
+	log     *slog.Logger
+	twofold bool // it is a docker archive and an image layout at once
+	list    []*found
+}
+
+// unknown says what an archive lacks. Docker before 1.10 wrote images without
+// manifest.json, whose IDs were not digests; docker 29 does not read them
+// either.
+func unknown(b box) error {
+	if b.has(dockerRepositories) {
+		return fmt.Errorf("%w: it was saved by docker before 1.10, load it with docker 1.10 to 28 and save it again", ErrFormat)
+	}
+	return fmt.Errorf("%w: it has neither %s nor %s", ErrFormat, dockerManifest, ocispec.ImageIndexFile)
 }
 
 // images finds out what an archive holds. The OCI side of an archive that is
@@ -59,8 +80,9 @@ type reader struct {
 func images(b box, log *slog.Logger) ([]*found, error) {
 	r := &reader{box: b, log: log}
 	oci, docker := b.has(ocispec.ImageIndexFile), b.has(dockerManifest)
+	r.twofold = oci && docker
 	if !oci && !docker {
-		return nil, fmt.Errorf("%w: it has neither %s nor %s", ErrFormat, dockerManifest, ocispec.ImageIndexFile)
+		return nil, unknown(b)
 	}
 	if oci {
 		if err := checkLayout(b); err != nil {
@@ -139,7 +161,7 @@ func (r *reader) index(raw []byte, from *ocispec.Descriptor, depth int) error {
 func (r *reader) choose(x *ocispec.Index, from ocispec.Descriptor, depth int) error {
 	var here []ocispec.Descriptor
 	for _, d := range x.Manifests {
-		if !imagestore.Attestation(d) && r.box.has(blobName(d.Digest)) {
+		if !imagestore.Attestation(d) && r.whole(d) {
 			here = append(here, d)
 		}
 	}
@@ -150,6 +172,26 @@ func (r *reader) choose(x *ocispec.Index, from ocispec.Descriptor, depth int) er
 		return d.Platform != nil && d.Platform.OS == runtime.GOOS && d.Platform.Architecture == runtime.GOARCH
 	})
 	return r.descriptor(here[max(i, 0)], from, depth)
+}
+
+// whole reports whether an archive has an image with all its layers: docker and
+// containerd save the index of all platforms, some manifests, and the layers of
+// one. What cannot be read is left to those who read it.
+func (r *reader) whole(d ocispec.Descriptor) bool {
+	if !r.box.has(blobName(d.Digest)) {
+		return false
+	}
+	raw, err := r.box.metadata(blobName(d.Digest))
+	if err != nil || !imagestore.IsManifest(d.MediaType) {
+		return true
+	}
+	m, err := imagestore.ParseManifest(raw)
+	if err != nil {
+		return true
+	}
+	return !slices.ContainsFunc(append(m.Layers, m.Config), func(l ocispec.Descriptor) bool {
+		return !r.box.has(blobName(l.Digest))
+	})
 }
 
 // descriptor reads what d describes. Names come from the descriptor at the
@@ -179,6 +221,15 @@ func (r *reader) manifest(raw []byte, top ocispec.Descriptor) error {
 		return err
 	}
 	f, err := r.fromManifest(raw, m, blobName)
+	if err == nil && r.twofold && !f.consistent() {
+		err = fmt.Errorf("%w: the layers of manifest %s are not those of its config", imagestore.ErrCorrupt, digest.FromBytes(raw))
+	}
+	if r.twofold && (errors.Is(err, imagestore.ErrInvalid) || errors.Is(err, imagestore.ErrCorrupt)) {
+		// Docker 25.0.0 wrote manifests without layers, or with layers in any
+		// order (moby issues 47065 and 47150). Its own manifest.json is right.
+		r.log.Warn("pass over a manifest that contradicts its config", "err", err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}

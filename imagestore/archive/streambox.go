@@ -104,25 +104,14 @@ func looksLikeJSON(head []byte) bool {
 	return len(head) > 0 && (head[0] == '{' || head[0] == '[')
 }
 
-// looksLikeLayer accepts compressed streams, tar headers (the name and the
-// checksum field are enough for tars of any age), and the end of an empty tar.
+// looksLikeLayer accepts compressed streams, tar headers of any age, and the
+// end of an empty tar. The first header alone decides: it may be an extended
+// one, whose text lies behind it.
 func looksLikeLayer(head []byte) bool {
 	if imagestore.DetectCompression(head) != imagestore.Uncompressed {
 		return true
 	}
-	if len(head) < 512 {
-		return false
-	}
-	_, err := tar.NewReader(io.MultiReader(bytes.NewReader(head), zeros{})).Next()
-	return err == nil || err == io.EOF || !errors.Is(err, tar.ErrHeader)
-}
-
-// zeros is an endless file of zeros.
-type zeros struct{}
-
-func (zeros) Read(p []byte) (int, error) {
-	clear(p)
-	return len(p), nil
+	return len(head) == tarBlock && (layer.IsHeader(head) || [tarBlock]byte(head) == [tarBlock]byte{})
 }
 
 func (b *streamBox) hold(name string, r io.Reader, size int64) error {

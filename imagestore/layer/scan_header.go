@@ -149,6 +149,10 @@ func formatOf(block []byte) format {
 	return formatUstar
 }
 
+// IsHeader reports whether a block of 512 bytes is the header of a tar entry, of
+// whatever kind and age, by its checksum.
+func IsHeader(block []byte) bool { return len(block) == tarBlockSize && checksumOK(block) }
+
 // checksumOK compares the checksum, the sum of all bytes with its own field
 // as spaces. Some old writers summed signed bytes.
 func checksumOK(block []byte) bool {

@@ -18,6 +18,7 @@ func (s *stage) contests() []contest {
 	for i := range list {
 		list[i].prepare = s.makeAll
 	}
+	list = append(list, s.pull())
 	for _, w := range s.unionWorks() {
 		list = append(list, s.cost(w))
 	}

@@ -26,6 +26,7 @@ type stage struct {
 	rootfs   string // and as a folder
 	docker   *peers.Docker
 	podman   *peers.Podman
+	registry *peers.Registry  // of the image of twelve layers, once it is made
 	absent   map[string]error // peers that cannot run
 	ourMount string           // read-only mount of the image
 	costs    string           // the plain folder of the cost image, once it is made
@@ -190,6 +191,9 @@ func (s *stage) close() error {
 	}
 	if s.docker != nil {
 		errs = append(errs, s.docker.Close())
+	}
+	if s.registry != nil {
+		errs = append(errs, s.registry.Close())
 	}
 	errs = append(errs, peers.UnmountBelow(s.dir), os.RemoveAll(s.dir))
 	return errors.Join(errs...)
