@@ -30,6 +30,15 @@ type usageError struct {
 
 func (e *usageError) Error() string { return e.msg }
 
+// hint is what follows the message: how the command is used, unless it was the
+// command that is unknown.
+func (e *usageError) hint() string {
+	if e.command == nil && e.code == exitFailure {
+		return fmt.Sprintf("Run '%s --help' for more information\n", e.app.HelpName)
+	}
+	return usageHint(e.app, e.command)
+}
+
 // exitError is an error that ends the program with another code than 1. A nil
 // err ends it in silence: everything has been said.
 type exitError struct {
@@ -45,6 +54,21 @@ func (e *exitError) Error() string {
 }
 
 func (e *exitError) Unwrap() error { return e.err }
+
+// plainError is an error that docker's client finds by itself, before it asks
+// the daemon: it is shown without "Error: " in front.
+type plainError struct{ err error }
+
+func (e *plainError) Error() string { return e.err.Error() }
+func (e *plainError) Unwrap() error { return e.err }
+
+// plainly makes an error be shown as it is, if it is one.
+func plainly(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &plainError{err: err}
+}
 
 // withCode makes the program end with this exit code if err is not nil.
 func withCode(code int, err error) error {
@@ -62,7 +86,7 @@ func report(w io.Writer, err error) int {
 	case err == nil:
 		return exitOK
 	case errors.As(err, &usage):
-		fmt.Fprint(w, usage.msg, "\n\n", usageHint(usage.app, usage.command))
+		fmt.Fprint(w, usage.msg, "\n\n", usage.hint())
 		return usage.code
 	case errors.As(err, &exit):
 		if exit.err != nil {
@@ -79,8 +103,39 @@ func report(w io.Writer, err error) int {
 // errorText is an error as one paragraph behind "Error: ". Several joined
 // errors, of a command that went on after the first, get one line each.
 func errorText(err error) string {
+	if parts := joined(err); len(parts) > 0 {
+		texts := make([]string, len(parts))
+		for i, part := range parts {
+			texts[i] = errorText(part)
+		}
+		return strings.Join(texts, "\n")
+	}
+	var plain *plainError
+	if errors.As(err, &plain) {
+		return strings.TrimRight(err.Error(), "\n")
+	}
 	lines := strings.Split(strings.TrimRight(err.Error(), "\n"), "\n")
 	return "Error: " + strings.Join(lines, "\nError: ")
+}
+
+// joined returns what errors.Join put together; nil for other errors, those
+// that wrap several in one sentence among them.
+func joined(err error) []error {
+	many, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return nil
+	}
+	var text []string
+	for _, part := range many.Unwrap() {
+		if part == nil {
+			return nil
+		}
+		text = append(text, part.Error())
+	}
+	if strings.Join(text, "\n") != err.Error() {
+		return nil
+	}
+	return many.Unwrap()
 }
 
 // unknownCommand is the error for a word that names no command.

@@ -17,6 +17,7 @@ type line struct {
 	command *cli.Command // nil: none was named
 	args    []string
 	help    bool // --help was among the flags
+	bare    bool // a group was named without a command of it
 }
 
 func (l *line) usage() string { return usageText(l.app, l.command) }
@@ -41,6 +42,7 @@ func parseLine(app *cli.App, args []string) (*line, error) {
 	l.args = append(l.args, "--")
 	l.args = append(l.args, rest...)
 	if l.command != nil && len(children) > 0 {
+		l.bare = !l.help
 		l.help = true // a group without a command shows what it holds
 	}
 	return l, nil

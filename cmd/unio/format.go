@@ -91,6 +91,8 @@ type listing struct {
 	standard string
 	// quiet is the template of -q.
 	quiet string
+	// raw and rawQuiet are what "raw" stands for; empty: nothing special.
+	raw, rawQuiet string
 	// headers names the columns, by field.
 	headers map[string]string
 }
@@ -105,19 +107,23 @@ func (t *listing) print(w io.Writer, format string, quiet bool, rows []any) erro
 		format = "table " + t.standard
 	case format == "json":
 		return printJSON(w, rows)
+	case format == "raw" && t.raw != "" && quiet:
+		format = t.rawQuiet
+	case format == "raw" && t.raw != "":
+		format = t.raw
 	}
 	text, isTable := strings.CutPrefix(format, "table ")
-	text = strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(strings.TrimSpace(text))
+	text = strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(strings.Trim(text, " "))
 	tmpl, err := template.New("").Funcs(templateFuncs()).Parse(text)
 	if err != nil {
-		return fmt.Errorf("template parsing error: %w", err)
+		return templateError(err)
 	}
 	if !isTable {
 		return eachRow(w, tmpl, rows)
 	}
 	header, err := template.New("").Funcs(headerFuncs()).Parse(text)
 	if err != nil {
-		return fmt.Errorf("template parsing error: %w", err)
+		return templateError(err)
 	}
 	tw := tabwriter.NewWriter(w, 10, 1, 3, ' ', 0)
 	if err := eachRow(tw, header, []any{t.headers}); err != nil {
@@ -133,8 +139,8 @@ func (t *listing) print(w io.Writer, format string, quiet bool, rows []any) erro
 func eachRow(w io.Writer, tmpl *template.Template, rows []any) error {
 	for _, row := range rows {
 		var b bytes.Buffer
-		if err := tmpl.Execute(&b, row); err != nil {
-			return fmt.Errorf("template parsing error: %w", err)
+		if err := ofRow(tmpl, row).Execute(&b, row); err != nil {
+			return templateError(err)
 		}
 		if _, err := fmt.Fprintln(w, b.String()); err != nil {
 			return err
@@ -143,11 +149,37 @@ func eachRow(w io.Writer, tmpl *template.Template, rows []any) error {
 	return nil
 }
 
+// ofRow makes the template's json show the row itself by its fields, which
+// are methods.
+func ofRow(tmpl *template.Template, row any) *template.Template {
+	if reflect.ValueOf(row).Kind() != reflect.Pointer {
+		return tmpl
+	}
+	return tmpl.Funcs(template.FuncMap{"json": func(v any) (string, error) {
+		if v == row {
+			return rowJSON(row)
+		}
+		return toJSON(v)
+	}})
+}
+
+// rowJSON is a row as an object. Docker escapes what is special in HTML here,
+// though not where a template asks for the JSON of a field.
+func rowJSON(row any) (string, error) {
+	line, err := json.Marshal(fieldsOf(row))
+	return string(line), err
+}
+
+// templateError is what docker's client says of a bad --format.
+func templateError(err error) error {
+	return plainly(fmt.Errorf("template parsing error: %w", err))
+}
+
 // printJSON writes each row as an object of what its methods without
 // arguments return.
 func printJSON(w io.Writer, rows []any) error {
 	for _, row := range rows {
-		line, err := toJSON(fieldsOf(row))
+		line, err := rowJSON(row)
 		if err != nil {
 			return err
 		}

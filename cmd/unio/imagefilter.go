@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,6 +26,9 @@ const errFilterForm = "bad format of filter (expected name=value)"
 func parseFilters(c *cli.Context, allowed ...string) (filters, error) {
 	f := filters{}
 	for _, arg := range c.StringSlice("filter") {
+		if arg == "" {
+			continue // docker takes it for no filter
+		}
 		name, value, ok := strings.Cut(arg, "=")
 		name = strings.ToLower(strings.TrimSpace(name))
 		if !ok {
@@ -41,6 +45,21 @@ func parseFilters(c *cli.Context, allowed ...string) (filters, error) {
 	return f, nil
 }
 
+// yesOrNo reads a filter that is true or false, nil if it is not given. Both
+// at once are refused, as anything else is.
+func (f filters) yesOrNo(name string) (*bool, error) {
+	values := slices.Sorted(slices.Values(f[name]))
+	if len(values) == 0 {
+		return nil, nil
+	}
+	yes := slices.Contains(values, "1") || slices.Contains(values, "true")
+	no := slices.Contains(values, "0") || slices.Contains(values, "false")
+	if yes == no {
+		return nil, fmt.Errorf("invalid filter '%s=%s'", name, values)
+	}
+	return &yes, nil
+}
+
 // imageFilter decides which images a list shows.
 type imageFilter struct {
 	patterns      []string // any must match a name
@@ -53,12 +72,14 @@ type imageFilter struct {
 // newImageFilter understands the filters of docker's "images".
 func newImageFilter(ctx context.Context, st *imagestore.Store, f filters, now time.Time) (*imageFilter, error) {
 	m := &imageFilter{patterns: f["reference"], labels: f["label"]}
-	for _, v := range f["dangling"] {
-		b, err := strconv.ParseBool(v)
-		if err != nil {
-			return nil, fmt.Errorf("invalid filter 'dangling=[%s]'", v)
+	for _, p := range m.patterns {
+		if _, err := path.Match(p, ""); err != nil {
+			return nil, err // "syntax error in pattern"
 		}
-		m.dangling = &b
+	}
+	var err error
+	if m.dangling, err = f.yesOrNo("dangling"); err != nil {
+		return nil, err
 	}
 	for _, v := range f["before"] {
 		img, err := st.Lookup(ctx, v)

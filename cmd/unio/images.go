@@ -48,7 +48,7 @@ func images(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if c.NArg() == 1 {
+	if c.Args().First() != "" { // an empty name is none, as docker has it
 		f.patterns = append(f.patterns, c.Args().First())
 	}
 	if c.Bool("tree") {
@@ -103,7 +103,7 @@ func (r *imageRow) CreatedAt() string {
 func (r *imageRow) Containers() string  { return "N/A" }
 func (r *imageRow) SharedSize() string  { return "N/A" }
 func (r *imageRow) UniqueSize() string  { return "N/A" }
-func (r *imageRow) VirtualSize() string { return r.Size() }
+func (r *imageRow) VirtualSize() string { return units.HumanSize(float64(r.size)) }
 
 func imageID(id digest.Digest, long bool) string {
 	if long {
@@ -219,11 +219,27 @@ func imageHeaders() map[string]string {
 func (l *imageLister) print(w io.Writer, format string, quiet bool, rows []any) error {
 	t := &listing{
 		standard: "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
-		quiet:    "{{.ID}}",
-		headers:  imageHeaders(),
+		quiet:    "{{.ID}}", rawQuiet: "image_id: {{.ID}}",
+		headers: imageHeaders(),
 	}
 	if l.digests && (format == "" || format == "table") {
 		t.standard = strings.Replace(t.standard, "\t{{.ID}}", "\t{{.Digest}}\t{{.ID}}", 1)
 	}
+	if l.digests && strings.HasPrefix(format, "table ") && !strings.Contains(format, "{{.Digest}}") {
+		format += "\t{{.Digest}}"
+	}
+	t.raw = rawImage
+	if l.digests {
+		t.raw = strings.Replace(t.raw, "image_id", "digest: {{.Digest}}\nimage_id", 1)
+	}
 	return t.print(w, format, quiet, rows)
 }
+
+// rawImage is the format "raw".
+const rawImage = `repository: {{.Repository}}
+tag: {{.Tag}}
+image_id: {{.ID}}
+created_at: {{.CreatedAt}}
+virtual_size: {{.Size}}
+`
+

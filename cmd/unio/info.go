@@ -63,7 +63,7 @@ func info(c *cli.Context) error {
 	default:
 		t, perr := template.New("").Funcs(templateFuncs()).Parse(format)
 		if perr != nil {
-			return withCode(exitTemplate, fmt.Errorf("template parsing error: %w", perr))
+			return withCode(exitTemplate, templateError(perr))
 		}
 		if err = t.Execute(e.stdout, i); err == nil {
 			_, err = fmt.Fprintln(e.stdout)

@@ -81,7 +81,7 @@ func inspectAll(c *cli.Context, kinds []string, missing string) error {
 	if format != "" && format != "json" {
 		var err error
 		if tmpl, err = template.New("").Funcs(templateFuncs()).Parse(format); err != nil {
-			return withCode(exitTemplate, fmt.Errorf("template parsing error: %w", err))
+			return withCode(exitTemplate, templateError(err))
 		}
 	}
 	st, err := e.store()
@@ -118,7 +118,7 @@ func printInspected(w io.Writer, format string, tmpl *template.Template, found [
 	for _, v := range found {
 		line, err := executeInspect(tmpl, v)
 		if err != nil {
-			return fmt.Errorf("template parsing error: %w", err)
+			return templateError(err)
 		}
 		if _, err := fmt.Fprintln(w, line); err != nil {
 			return err

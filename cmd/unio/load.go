@@ -15,7 +15,7 @@ import (
 func loadCommand() *cli.Command {
 	return &cli.Command{
 		Name:   "load",
-		Usage:  "Load an image from an archive or STDIN",
+		Usage:  "Load an image from a tar archive or STDIN",
 		Before: noArgs,
 		Action: load,
 		Description: "Reads docker archives, OCI archives and OCI layout folders, compressed or\n" +

@@ -49,7 +49,11 @@ func execute(ctx context.Context, app *cli.App, args []string) error {
 		return err
 	}
 	if line.help {
-		_, err := io.WriteString(app.Writer, line.usage())
+		to := app.Writer
+		if line.bare { // docker shows it as an error, though it is none
+			to = app.ErrWriter
+		}
+		_, err := io.WriteString(to, line.usage())
 		return err
 	}
 	return app.RunContext(ctx, line.args)
@@ -65,7 +69,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		Writer:                    stdout,
 		ErrWriter:                 stderr,
 		Flags:                     globalFlags(),
-		Commands:                  withoutHelp(commands()),
+		Commands:                  prepared("unio", commands(), false),
 		Before:                    openEnv,
 		Action:                    noCommand,
 		HideHelp:                  true,
@@ -75,12 +79,18 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 	}
 }
 
-// withoutHelp keeps the cli package from taking an argument "help" (an image
-// may be called so) for a command of its own.
-func withoutHelp(list []*cli.Command) []*cli.Command {
+// prepared tells commands their full names, which errors of the command line
+// need before the cli package fills them in; it does so in time for commands
+// outside groups. It also keeps that package from taking an argument "help" (an
+// image may be called so) for a command of its own.
+func prepared(parent string, list []*cli.Command, inGroup bool) []*cli.Command {
 	for _, c := range list {
 		c.HideHelp = true
-		withoutHelp(c.Subcommands)
+		name := parent + " " + c.Name
+		if inGroup {
+			c.HelpName = name
+		}
+		prepared(name, c.Subcommands, true)
 	}
 	return list
 }

@@ -104,16 +104,11 @@ func newPruner(c *cli.Context, allowed ...string) (*pruner, error) {
 			return nil, err
 		}
 	}
-	for _, v := range f["dangling"] {
-		switch strings.ToLower(v) {
-		case "true", "1":
-		case "false", "0":
-			p.all = true
-		default:
-			return nil, fmt.Errorf("invalid filter 'dangling=[%s]'", v)
-		}
+	dangling, err := f.yesOrNo("dangling")
+	if dangling != nil && !*dangling {
+		p.all = true
 	}
-	return p, nil
+	return p, err
 }
 
 // ask runs the steps if the user agrees, and prints what they have freed.

@@ -12,7 +12,7 @@ import (
 func saveCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "save",
-		Usage:     "Save one or more images to an archive (streamed to STDOUT by default)",
+		Usage:     "Save one or more images to a tar archive (streamed to STDOUT by default)",
 		ArgsUsage: "IMAGE [IMAGE...]",
 		Before:    minArgs(1),
 		Action:    save,

@@ -22,7 +22,7 @@ func usageText(app *cli.App, c *cli.Command) string {
 		fmt.Fprintf(&b, "\n%s\n", strings.TrimSpace(c.Description))
 	}
 	if c != nil {
-		b.WriteString(aliasText(c))
+		b.WriteString(aliasText(app, c))
 	}
 	b.WriteString(commandTable(children))
 	b.WriteString(flagTable(flags))
@@ -34,13 +34,16 @@ func usageText(app *cli.App, c *cli.Command) string {
 
 // usageHint is what follows an error in a command line.
 func usageHint(app *cli.App, c *cli.Command) string {
+	if c != nil && len(c.Subcommands) > 0 { // as docker has it, without "COMMAND"
+		return fmt.Sprintf("Usage:  %s\n\nRun '%s --help' for more information\n", c.HelpName, c.HelpName)
+	}
 	return fmt.Sprintf("Usage:  %s\n\nRun '%s --help' for more information\n", usageLine(app, c), commandPath(app, c))
 }
 
 // usageLine is the command with the shape of its arguments.
 func usageLine(app *cli.App, c *cli.Command) string {
 	if c == nil {
-		return app.HelpName + " [OPTIONS] COMMAND"
+		return app.HelpName + " [OPTIONS] COMMAND [ARG...]"
 	}
 	parts := []string{c.HelpName}
 	if len(visible(c.Flags)) > 0 {
@@ -59,16 +62,34 @@ func commandPath(app *cli.App, c *cli.Command) string {
 	return c.HelpName
 }
 
-func aliasText(c *cli.Command) string {
-	if len(c.Aliases) == 0 {
+// aliasText lists all names of a command: those in its group, and that
+// without.
+func aliasText(app *cli.App, c *cli.Command) string {
+	var names []string
+	for _, g := range app.Commands {
+		names = append(names, namesAmong(g.Subcommands, c)...)
+	}
+	names = append(names, namesAmong(app.Commands, c)...)
+	if len(names) < 2 {
 		return ""
 	}
-	parent := strings.TrimSuffix(c.HelpName, c.Name)
-	names := []string{c.HelpName}
-	for _, a := range c.Aliases {
-		names = append(names, parent+a)
-	}
 	return fmt.Sprintf("\nAliases:\n  %s\n", strings.Join(names, ", "))
+}
+
+// namesAmong lists the names of a command in one place. A command that stands
+// in two places was built twice; its description tells that it is the same.
+func namesAmong(list []*cli.Command, c *cli.Command) []string {
+	var names []string
+	for _, o := range list {
+		if o.Hidden || o.Usage != c.Usage || o.ArgsUsage != c.ArgsUsage {
+			continue
+		}
+		place := strings.TrimSuffix(o.HelpName, o.Name)
+		for _, name := range append([]string{o.Name}, o.Aliases...) {
+			names = append(names, place+name)
+		}
+	}
+	return names
 }
 
 func commandTable(children []*cli.Command) string {
@@ -78,10 +99,10 @@ func commandTable(children []*cli.Command) string {
 			rows = append(rows, [2]string{c.Name, c.Usage})
 		}
 	}
-	return table("Commands", rows)
+	return table("Commands", rows, 11, 1)
 }
 
-func flagTable(flags []cli.Flag) string { return table("Options", flagRows(flags)) }
+func flagTable(flags []cli.Flag) string { return table("Options", flagRows(flags), 0, 3) }
 
 // flagRows renders the flags that are shown, sorted by long name.
 func flagRows(flags []cli.Flag) [][2]string {
@@ -125,6 +146,9 @@ func valueKind(f cli.Flag, text string) (kind, plain string) {
 	}
 	switch f.(type) {
 	case *cli.StringSliceFlag:
+		if f.Names()[0] == "filter" {
+			return "filter", text
+		}
 		return "list", text
 	case *cli.IntFlag:
 		return "int", text
@@ -142,20 +166,20 @@ func visible(flags []cli.Flag) []cli.Flag {
 	})
 }
 
-// table lays out two columns under a heading; nothing for no rows.
-func table(heading string, rows [][2]string) string {
+// table lays out two columns under a heading, the first at least so wide, with
+// a gap between them; nothing for no rows.
+func table(heading string, rows [][2]string, wide, gap int) string {
 	if len(rows) == 0 {
 		return ""
 	}
-	wide := 0
 	for _, r := range rows {
 		wide = max(wide, runewidth.StringWidth(r[0]))
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n%s:\n", heading)
 	for _, r := range rows {
-		text := strings.ReplaceAll(r[1], "\n", "\n"+strings.Repeat(" ", wide+5))
-		fmt.Fprintf(&b, "  %s   %s\n", runewidth.FillRight(r[0], wide), text)
+		text := strings.ReplaceAll(r[1], "\n", "\n"+strings.Repeat(" ", 2+wide+gap))
+		fmt.Fprintf(&b, "  %s%s\n", runewidth.FillRight(r[0], wide+gap), text)
 	}
 	return b.String()
 }

@@ -99,7 +99,7 @@ func printVersion(w io.Writer, format string) error {
 	}
 	t, err := template.New("version").Parse(format)
 	if err != nil {
-		return withCode(exitTemplate, fmt.Errorf("template parsing error: %w", err))
+		return withCode(exitTemplate, templateError(err))
 	}
 	if err := t.Execute(w, b); err != nil {
 		return err
