@@ -32,6 +32,8 @@ var arrows = map[string][]string{
 	"container/layermount": {"unionfs", "cow"},
 	"build/runconfig":      {},
 	"build":                {"imagestore", "imagestore/layer", "container", "build/runconfig"},
+	"build/source":         {"imagestore", "imagestore/layer", "cow/fsat", "whiteout"},
+	"build/place":          {"build/source", "imagestore", "imagestore/layer", "whiteout"},
 }
 
 // free may import whatever it likes; nothing imports it.
