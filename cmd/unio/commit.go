@@ -13,13 +13,12 @@ func commitCommand() *cli.Command {
 		Name:      "commit",
 		Usage:     "Create a new image from a container's changes",
 		ArgsUsage: "CONTAINER|DIR [REPOSITORY[:TAG]]",
-		Flags: []cli.Flag{
+		Flags: append(progressFlags("Show no progress"),
 			&cli.StringFlag{Name: "author", Aliases: []string{"a"}, Usage: "Author (e.g., \"John Hannibal Smith\n<hannibal@a-team.com>\")"},
 			&cli.StringSliceFlag{Name: "change", Aliases: []string{"c"}, Usage: "Apply Dockerfile instruction to the created image"},
 			&cli.StringFlag{Name: "message", Aliases: []string{"m"}, Usage: "Commit message"},
 			&cli.BoolFlag{Name: "pause", Aliases: []string{"p"}, Value: true, Usage: "Accepted for docker's sake: a mount is flushed, and\nnot paused"},
-			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "Show no progress"},
-		},
+		),
 		Before: rangeArgs(1, 2),
 		Action: commitContainer,
 	}
@@ -36,7 +35,10 @@ func commitContainer(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	p := newProgress(e.stderr, c.Bool("quiet"))
+	p, err := showProgress(c, e.stderr)
+	if err != nil {
+		return err
+	}
 	defer p.Done()
 	done, err := build.Commit(c.Context, st, build.CommitOptions{
 		Source: *from, Name: c.Args().Get(1), Author: c.String("author"), Message: c.String("message"),

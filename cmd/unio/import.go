@@ -22,12 +22,11 @@ func importCommand() *cli.Command {
 		ArgsUsage: "file|URL|- [REPOSITORY[:TAG]]",
 		Before:    rangeArgs(1, 2),
 		Action:    importImage,
-		Flags: []cli.Flag{
+		Flags: append(progressFlags("Show no progress"),
 			&cli.StringSliceFlag{Name: "change", Aliases: []string{"c"}, Usage: "Apply Dockerfile instruction to the created image"},
 			&cli.StringFlag{Name: "message", Aliases: []string{"m"}, Usage: "Set commit message for imported image"},
 			&cli.StringFlag{Name: "platform", Usage: "Set platform, as os/arch[/variant]"},
-			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "Show no progress"},
-		},
+		),
 	}
 }
 
@@ -54,7 +53,10 @@ func importImage(c *cli.Context) error {
 		return err
 	}
 	defer src.Close()
-	p := newProgress(e.stderr, c.Bool("quiet"))
+	p, err := showProgress(c, e.stderr)
+	if err != nil {
+		return err
+	}
 	defer p.Done()
 	o.Reader, o.Size, o.Progress = src, size, p
 	img, err := build.Import(c.Context, st, o)

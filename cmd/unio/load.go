@@ -20,10 +20,9 @@ func loadCommand() *cli.Command {
 		Action: load,
 		Description: "Reads docker archives, OCI archives and OCI layout folders, compressed or\n" +
 			"not.",
-		Flags: []cli.Flag{
+		Flags: append(progressFlags("Suppress the load output"),
 			&cli.StringFlag{Name: "input", Aliases: []string{"i"}, Usage: "Read from `file` or folder, instead of STDIN"},
-			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "Suppress the load output"},
-		},
+		),
 	}
 }
 
@@ -39,7 +38,10 @@ func load(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	p := newProgress(e.stderr, c.Bool("quiet"))
+	p, err := showProgress(c, e.stderr)
+	if err != nil {
+		return err
+	}
 	defer p.Done()
 	list, err := archive.Load(c.Context, st, src, archive.LoadOptions{Log: e.log, Progress: p})
 	p.Done()

@@ -77,7 +77,7 @@ func login(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	client, err := registryClient(c, newProgress(e.stdout, true))
+	client, err := registryClient(c, nil)
 	if err != nil {
 		return err
 	}

@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/distribution/reference"
 	"github.com/urfave/cli/v2"
 
+	"unio/cmd/unio/progress"
+	"unio/imagestore"
 	"unio/imagestore/registry"
 )
 
@@ -18,16 +21,15 @@ func pullCommand() *cli.Command {
 		ArgsUsage: "NAME[:TAG|@DIGEST]",
 		Before:    exactArgs(1),
 		Action:    pull,
-		Flags: append(registryFlags(),
+		Flags: slices.Concat(registryFlags(), progressFlags("Suppress verbose output"), []cli.Flag{
 			&cli.BoolFlag{Name: "all-tags", Aliases: []string{"a"}, Usage: "Download all tagged images in the repository"},
 			parallelFlag("max-concurrent-downloads", "download"),
-			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "Suppress verbose output"},
 			&cli.StringFlag{
 				Name: "platform", EnvVars: []string{"DOCKER_DEFAULT_PLATFORM"},
 				Usage: "Set platform, as os/arch[/variant], if the image has several",
 			},
 			&cli.BoolFlag{Name: "disable-content-trust", Hidden: true},
-		),
+		}),
 	}
 }
 
@@ -65,7 +67,7 @@ func registrySettings(c *cli.Context) []string {
 }
 
 // registryClient is a client for the command's flags that shows progress on p.
-func registryClient(c *cli.Context, p progress) (*registry.Client, error) {
+func registryClient(c *cli.Context, p imagestore.Progress) (*registry.Client, error) {
 	conf, err := registry.ReadConfig(registrySettings(c)...)
 	if err != nil {
 		return nil, err
@@ -101,7 +103,10 @@ func pull(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	p := newProgress(e.stdout, c.Bool("quiet"))
+	p, err := transferProgress(c, ref)
+	if err != nil {
+		return err
+	}
 	defer p.Done()
 	client, err := registryClient(c, p)
 	if err != nil {
@@ -114,13 +119,31 @@ func pull(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if mode, _ := progressMode(c); mode == progress.JSON {
+		p.Update(imagestore.Event{Action: ref.String()})
+		return nil
+	}
 	p.Done()
 	_, err = fmt.Fprintln(e.stdout, ref)
 	return err
 }
 
+// transferProgress shows the progress of a pull or push, beginning with the
+// tag that was filled in.
+func transferProgress(c *cli.Context, ref reference.Named) (progress.Display, error) {
+	p, err := showProgress(c, envOf(c).stdout)
+	if err != nil {
+		return nil, err
+	}
+	given, _ := reference.ParseNormalizedNamed(c.Args().First()) // remoteName has read it
+	if tagged, ok := ref.(reference.Tagged); ok && reference.IsNameOnly(given) {
+		p.Update(imagestore.Event{Action: "Using default tag: " + tagged.Tag()})
+	}
+	return p, nil
+}
+
 // remoteName reads the command's argument as docker's client does: the tag
-// "latest" is filled in, and said so.
+// "latest" is filled in.
 func remoteName(c *cli.Context) (reference.Named, error) {
 	e := envOf(c)
 	if c.IsSet("disable-content-trust") {
@@ -135,9 +158,5 @@ func remoteName(c *cli.Context) (reference.Named, error) {
 	case c.Bool("all-tags") || !reference.IsNameOnly(name):
 		return name, nil
 	}
-	name = reference.TagNameOnly(name)
-	if tagged, ok := name.(reference.Tagged); ok && !c.Bool("quiet") {
-		fmt.Fprintf(e.stdout, "Using default tag: %s\n", tagged.Tag())
-	}
-	return name, nil
+	return reference.TagNameOnly(name), nil
 }

@@ -2,9 +2,11 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
+	"unio/cmd/unio/progress"
 	"unio/imagestore/registry"
 )
 
@@ -15,13 +17,12 @@ func pushCommand() *cli.Command {
 		ArgsUsage: "NAME[:TAG]",
 		Before:    exactArgs(1),
 		Action:    push,
-		Flags: append(registryFlags(),
+		Flags: slices.Concat(registryFlags(), progressFlags("Suppress verbose output"), []cli.Flag{
 			&cli.BoolFlag{Name: "all-tags", Aliases: []string{"a"}, Usage: "Push all tags of an image to the repository"},
 			&cli.StringFlag{Name: "compression", Usage: "Compression of layers made here: gzip (default) or zstd"},
 			parallelFlag("max-concurrent-uploads", "upload"),
-			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "Suppress verbose output"},
 			&cli.BoolFlag{Name: "disable-content-trust", Hidden: true},
-		),
+		}),
 	}
 }
 
@@ -36,8 +37,10 @@ func push(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	quiet := c.Bool("quiet")
-	p := newProgress(e.stdout, quiet)
+	p, err := transferProgress(c, ref)
+	if err != nil {
+		return err
+	}
 	defer p.Done()
 	client, err := registryClient(c, p)
 	if err != nil {
@@ -46,7 +49,7 @@ func push(c *cli.Context) error {
 	_, err = client.Push(c.Context, st, ref.String(), registry.PushOptions{
 		AllTags: c.Bool("all-tags"), Compression: c.String("compression"),
 	})
-	if err != nil || !quiet {
+	if mode, _ := progressMode(c); err != nil || mode != progress.Quiet {
 		return err
 	}
 	_, err = fmt.Fprintln(e.stdout, ref)

@@ -18,10 +18,9 @@ func saveCommand() *cli.Command {
 		Action:    save,
 		Description: "The archive is a docker archive and an OCI image layout at the same time. A\n" +
 			"name without a tag stands for all tags of its repository.",
-		Flags: []cli.Flag{
+		Flags: append(progressFlags("Suppress the progress output"),
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "Write to a `file`, instead of STDOUT"},
-			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "Suppress the progress output"},
-		},
+		),
 	}
 }
 
@@ -35,7 +34,10 @@ func save(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	p := newProgress(e.stderr, c.Bool("quiet"))
+	p, err := showProgress(c, e.stderr)
+	if err != nil {
+		return err
+	}
 	defer p.Done()
 	names, o := c.Args().Slice(), archive.SaveOptions{Progress: p}
 	if output == "" {

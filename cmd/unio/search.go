@@ -44,7 +44,7 @@ func search(c *cli.Context) error {
 		return fmt.Errorf("limit %d is outside the range of [1, %d]", limit, mostFound)
 	}
 	e := envOf(c)
-	client, err := registryClient(c, newProgress(e.stdout, true))
+	client, err := registryClient(c, nil)
 	if err != nil {
 		return err
 	}
