@@ -60,7 +60,7 @@ func chroot(c *cli.Context) error {
 	leaveErr := at.leave(context.WithoutCancel(c.Context))
 	if leaveErr != nil {
 		// As when the program left others behind. Its own code counts.
-		fmt.Fprintln(e.stderr, "Warning:", leaveErr)
+		e.warn(fmt.Sprint("Warning: ", leaveErr))
 	}
 	if code != 0 {
 		return &exitError{code: code, err: err}

@@ -49,7 +49,7 @@ func commitContainer(c *cli.Context) error {
 	}
 	p.Done()
 	if done.Torn != nil {
-		fmt.Fprintln(e.stderr, "Warning:", done.Torn)
+		e.warn(fmt.Sprint("Warning: ", done.Torn))
 	}
 	_, err = fmt.Fprintln(e.stdout, done.Image.ID)
 	return err

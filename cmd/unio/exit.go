@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"unio/cmd/unio/terminal"
 )
 
 // Exit codes, as docker's CLI gives them.
@@ -90,13 +92,13 @@ func report(w io.Writer, err error) int {
 		return usage.code
 	case errors.As(err, &exit):
 		if exit.err != nil {
-			fmt.Fprintln(w, errorText(exit.err))
+			fmt.Fprintln(w, colored(w, errorText(exit.err)))
 		}
 		return exit.code
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
 	}
-	fmt.Fprintln(w, errorText(err))
+	fmt.Fprintln(w, colored(w, errorText(err)))
 	return exitFailure
 }
 
@@ -137,6 +139,26 @@ func joined(err error) []error {
 	}
 	return many.Unwrap()
 }
+
+// colored is text for w in which, on a terminal, the words that say what kind
+// of message it is stand out.
+func colored(w io.Writer, text string) string {
+	colors := terminal.ColorsFor(w)
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		for word, paint := range map[string]func(string) string{
+			"Error:": colors.Red, "Warning:": colors.Yellow, "WARNING:": colors.Yellow, "WARNING!": colors.Yellow,
+		} {
+			if rest, ok := strings.CutPrefix(line, word); ok {
+				lines[i] = paint(word) + rest
+			}
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// warn tells the user about what does not end the command.
+func (e *env) warn(text string) { fmt.Fprintln(e.stderr, colored(e.stderr, text)) }
 
 // unknownCommand is the error for a word that names no command.
 func unknownCommand(app *cli.App, parent *cli.Command, word string) error {

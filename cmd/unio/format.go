@@ -10,6 +10,8 @@ import (
 	"text/tabwriter"
 	"text/template"
 	"unicode/utf8"
+
+	"unio/cmd/unio/terminal"
 )
 
 // missing stands where there is no name.
@@ -95,6 +97,8 @@ type listing struct {
 	raw, rawQuiet string
 	// headers names the columns, by field.
 	headers map[string]string
+	// whole keeps a table on a terminal from being cut: --no-trunc.
+	whole bool
 }
 
 // print writes rows in a format as docker's --format has it: empty or "table"
@@ -125,14 +129,34 @@ func (t *listing) print(w io.Writer, format string, quiet bool, rows []any) erro
 	if err != nil {
 		return templateError(err)
 	}
-	tw := tabwriter.NewWriter(w, 10, 1, 3, ' ', 0)
-	if err := eachRow(tw, header, []any{t.headers}); err != nil {
+	return writeTable(w, t.whole, func(w io.Writer) error {
+		if err := eachRow(w, header, []any{t.headers}); err != nil {
+			return err
+		}
+		return eachRow(w, tmpl, rows)
+	})
+}
+
+// writeTable lays out what write writes: lines of cells with tabs between
+// them. A terminal gets a table that fits it, unless it is to be whole.
+func writeTable(w io.Writer, whole bool, write func(io.Writer) error) error {
+	if whole || !terminal.Is(w) {
+		tw := tabwriter.NewWriter(w, 10, 1, 3, ' ', 0) // as docker's
+		if err := write(tw); err != nil {
+			return err
+		}
+		return tw.Flush()
+	}
+	var text strings.Builder
+	if err := write(&text); err != nil {
 		return err
 	}
-	if err := eachRow(tw, tmpl, rows); err != nil {
-		return err
+	var rows [][]string
+	for line := range strings.Lines(text.String()) {
+		rows = append(rows, strings.Split(strings.TrimSuffix(line, "\n"), "\t"))
 	}
-	return tw.Flush()
+	width, _ := terminal.Size(w)
+	return terminal.WriteTable(w, width, rows)
 }
 
 // eachRow runs the template on each row, one line each.

@@ -64,6 +64,7 @@ func history(c *cli.Context) error {
 			"ID": "IMAGE", "CreatedSince": "CREATED", "CreatedAt": "CREATED AT",
 			"CreatedBy": "CREATED BY", "Size": "SIZE", "Comment": "COMMENT", "Tags": "TAGS",
 		},
+		whole: c.Bool("no-trunc"),
 	}
 	if !c.Bool("human") {
 		l.standard = strings.Replace(l.standard, "CreatedSince", "CreatedAt", 1)

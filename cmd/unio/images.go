@@ -221,6 +221,7 @@ func (l *imageLister) print(w io.Writer, format string, quiet bool, rows []any) 
 		standard: "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
 		quiet:    "{{.ID}}", rawQuiet: "image_id: {{.ID}}",
 		headers: imageHeaders(),
+		whole:   l.long,
 	}
 	if l.digests && (format == "" || format == "table") {
 		t.standard = strings.Replace(t.standard, "\t{{.ID}}", "\t{{.Digest}}\t{{.ID}}", 1)

@@ -118,6 +118,7 @@ func (t *imageTree) print(e *env, format string, long bool) error {
 			"Image": "IMAGE", "ID": "IMAGE ID", "CreatedSince": "CREATED", "Size": "SIZE",
 			"SharedSize": "SHARED SIZE", "UniqueSize": "UNIQUE SIZE",
 		},
+		whole: long,
 	}
 	return l.print(e.stdout, format, false, t.rows("", "", long))
 }

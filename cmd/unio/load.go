@@ -7,8 +7,8 @@ import (
 	"os"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/term"
 
+	"unio/cmd/unio/terminal"
 	"unio/imagestore/archive"
 )
 
@@ -81,7 +81,4 @@ func printLoaded(w io.Writer, l archive.Loaded) error {
 }
 
 // isTerminal reports whether a stream is a terminal.
-func isTerminal(stream any) bool {
-	f, ok := stream.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
-}
+func isTerminal(stream any) bool { return terminal.Is(stream) }

@@ -71,7 +71,7 @@ func login(c *cli.Context) error {
 		return err
 	}
 	if c.IsSet("password") {
-		fmt.Fprintln(e.stderr, "WARNING! Using --password via the CLI is insecure. Use --password-stdin.")
+		e.warn("WARNING! Using --password via the CLI is insecure. Use --password-stdin.")
 	}
 	store, err := registry.OpenCredentials()
 	if err != nil {
@@ -99,9 +99,9 @@ func login(c *cli.Context) error {
 		return err
 	}
 	if plain != "" {
-		fmt.Fprintf(e.stderr, "\nWARNING! Your credentials are stored unencrypted in '%s'.\n"+
+		e.warn(fmt.Sprintf("\nWARNING! Your credentials are stored unencrypted in '%s'.\n"+
 			"Configure a credential helper to remove this warning. See\n"+
-			"https://docs.docker.com/go/credential-store/\n\n", plain)
+			"https://docs.docker.com/go/credential-store/\n", plain))
 	}
 	_, err = fmt.Fprintln(e.stdout, "Login Succeeded")
 	return err

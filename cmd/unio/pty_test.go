@@ -52,15 +52,15 @@ func cmdJobControl(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// terminal is a program on a pseudo-terminal.
-type terminal struct {
+// session is a program on a pseudo-terminal.
+type session struct {
 	cmd    *exec.Cmd
 	master *os.File
 	mu     sync.Mutex
 	out    bytes.Buffer
 }
 
-func startOnTerminal(ts *testscript.TestScript, name string, args ...string) (*terminal, error) {
+func startOnTerminal(ts *testscript.TestScript, name string, args ...string) (*session, error) {
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		return nil, err
@@ -78,7 +78,7 @@ func startOnTerminal(ts *testscript.TestScript, name string, args ...string) (*t
 		return nil, err
 	}
 	defer tty.Close()
-	t := &terminal{cmd: exec.Command(name, args...), master: master}
+	t := &session{cmd: exec.Command(name, args...), master: master}
 	t.cmd.Stdin, t.cmd.Stdout, t.cmd.Stderr = tty, tty, tty
 	t.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	t.cmd.Env = append(os.Environ(), "UNIO_ROOT="+ts.Getenv("UNIO_ROOT"), "UNIO_RUNROOT="+ts.Getenv("UNIO_RUNROOT"))
@@ -89,7 +89,7 @@ func startOnTerminal(ts *testscript.TestScript, name string, args ...string) (*t
 	return t, nil
 }
 
-func (t *terminal) read() {
+func (t *session) read() {
 	buf := make([]byte, 4096)
 	for {
 		n, err := t.master.Read(buf)
@@ -102,15 +102,15 @@ func (t *terminal) read() {
 	}
 }
 
-func (t *terminal) text() string {
+func (t *session) text() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.out.String()
 }
 
-func (t *terminal) typeKeys(keys string) { _, _ = t.master.WriteString(keys) }
+func (t *session) typeKeys(keys string) { _, _ = t.master.WriteString(keys) }
 
-func (t *terminal) waitFor(want string) bool {
+func (t *session) waitFor(want string) bool {
 	for range 200 {
 		if strings.Contains(t.text(), want) {
 			return true
@@ -121,9 +121,9 @@ func (t *terminal) waitFor(want string) bool {
 }
 
 // hangUp ends all that runs on the terminal.
-func (t *terminal) hangUp() { _ = unix.Kill(-t.cmd.Process.Pid, unix.SIGKILL); t.master.Close() }
+func (t *session) hangUp() { _ = unix.Kill(-t.cmd.Process.Pid, unix.SIGKILL); t.master.Close() }
 
-func (t *terminal) close() {
+func (t *session) close() {
 	t.hangUp()
 	if t.cmd.ProcessState == nil {
 		_ = t.cmd.Wait()

@@ -147,7 +147,7 @@ func transferProgress(c *cli.Context, ref reference.Named) (progress.Display, er
 func remoteName(c *cli.Context) (reference.Named, error) {
 	e := envOf(c)
 	if c.IsSet("disable-content-trust") {
-		fmt.Fprintln(e.stderr, "WARNING: --disable-content-trust does nothing: unio has no content trust, digests are always verified")
+		e.warn("WARNING: --disable-content-trust does nothing: unio has no content trust, digests are always verified")
 	}
 	name, err := reference.ParseNormalizedNamed(c.Args().First())
 	switch {

@@ -46,7 +46,7 @@ func rmi(c *cli.Context) error {
 		return err
 	})
 	if err != nil && o.Force && !failed {
-		fmt.Fprintln(e.stderr, errorText(err))
+		fmt.Fprintln(e.stderr, colored(e.stderr, errorText(err)))
 		return nil
 	}
 	return err

@@ -64,6 +64,7 @@ func search(c *cli.Context) error {
 		headers: map[string]string{
 			"Name": "NAME", "Description": "DESCRIPTION", "StarCount": "STARS", "IsOfficial": "OFFICIAL", "IsAutomated": "AUTOMATED",
 		},
+		whole: c.Bool("no-trunc"),
 	}
 	return l.print(e.stdout, c.String("format"), false, rows)
 }

@@ -339,7 +339,7 @@ func (r *recorder) Update(e imagestore.Event) {
 	if e.ID != "" {
 		line = e.ID + ": " + line
 	}
-	if e.Total == 0 {
+	if e.Current == 0 {
 		r.lines = append(r.lines, line)
 	}
 }

@@ -102,7 +102,8 @@ func (p *puller) fetchAll(ctx context.Context, order []*fetch) error {
 			p.c.step(f.id, "Already exists")
 			continue
 		}
-		p.c.step(f.id, "Pulling fs layer")
+		// The size tells what the whole pull will come to.
+		p.c.o.Progress.Update(imagestore.Event{ID: f.id, Action: "Pulling fs layer", Total: f.desc.Size})
 		missing = append(missing, f)
 	}
 	for i, f := range missing {

@@ -121,7 +121,7 @@ func localImageFor(t testing.TB, st *imagestore.Store, as platformName, tars ...
 type steps struct{ bytes.Buffer }
 
 func (s *steps) Update(e imagestore.Event) {
-	if e.Total == 0 {
+	if e.Current == 0 {
 		fmt.Fprintf(s, "%s: %s\n", e.ID, e.Action)
 	}
 }

@@ -11,13 +11,14 @@ import (
 	"github.com/mattn/go-runewidth"
 	"golang.org/x/sys/unix"
 
+	"unio/cmd/unio/terminal/terminaltest"
 	"unio/imagestore"
 )
 
-// stopped are bars that repaint only when told to, and by their own clock.
-func stoppedBars(t *testing.T, s *screen) (*bars, *time.Time) {
+// stoppedBars are bars that repaint only when told to, and by their own clock.
+func stoppedBars(t *testing.T, s *terminaltest.Screen) (*bars, *time.Time) {
 	now := time.Unix(1700000000, 0)
-	p := startBars(s, barOptions{size: s.size, now: func() time.Time { return now }})
+	p := startBars(s, barOptions{size: s.Size, now: func() time.Time { return now }})
 	close(p.stop)
 	<-p.stopped
 	p.stop = make(chan struct{})
@@ -36,7 +37,7 @@ func downloading(id string, current, total int64) imagestore.Event {
 }
 
 func TestBarsFromStartToEnd(t *testing.T) {
-	s := newScreen(t, 100, 24)
+	s := terminaltest.New(t, 100, 24)
 	p, now := stoppedBars(t, s)
 	p.Update(imagestore.Event{Action: "Using default tag: latest"})
 	p.Update(imagestore.Event{ID: "latest", Action: "Pulling from x"})
@@ -54,7 +55,7 @@ aaaa: Downloading [=========================>                         ]  500kB/1
 bbbb: Pulling fs layer
 cccc: Already exists
 Total [======>                                            ]  500kB/4MB  500kB/s  7s left`
-	if got := s.text(); got != want {
+	if got := s.Text(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 	p.Update(imagestore.Event{ID: "aaaa", Action: "Pull complete"})
@@ -68,7 +69,7 @@ aaaa: Pull complete
 bbbb: Pull complete
 cccc: Already exists
 Status: done`
-	if got := s.text(); got != want {
+	if got := s.Text(); got != want {
 		t.Errorf("at the end\n%s\nwant\n%s", got, want)
 	}
 }
@@ -76,35 +77,35 @@ Status: done`
 // What a terminal shows of Ctrl-C, and what stood below the block, is gone
 // after the last repaint, and the next line begins at the left.
 func TestBarsAfterCtrlC(t *testing.T) {
-	s := newScreen(t, 60, 24)
+	s := terminaltest.New(t, 60, 24)
 	p, _ := stoppedBars(t, s)
 	p.Update(downloading("aaaa", 500, 1000))
 	p.Update(imagestore.Event{ID: "bbbb", Action: "Waiting"})
 	p.repaint()
 	s.Write([]byte("^C"))
 	p.Done()
-	got := s.text()
+	got := s.Text()
 	if strings.Contains(got, "^C") || strings.Contains(got, "Total") || strings.Count(got, "\n") != 1 {
 		t.Errorf("on the screen:\n%s", got)
 	}
-	if s.col != 0 || s.lines[s.row] != "" {
-		t.Errorf("the cursor is at column %d of %q", s.col, s.lines[s.row])
+	if column, line := s.Cursor(); column != 0 || line != "" {
+		t.Errorf("the cursor is at column %d of %q", column, line)
 	}
 }
 
 // However the size changes, as long as the block fits, each line of the block is there once, and what was
 // above it is as it was.
 func TestBarsResized(t *testing.T) {
-	s := newScreen(t, 100, 20)
+	s := terminaltest.New(t, 100, 20)
 	fmt.Fprintln(s, strings.Repeat("before ", 8))
 	p, _ := stoppedBars(t, s)
 	for i := range 6 {
 		p.Update(downloading(fmt.Sprint("id", i), int64(i+1)*100, 1000))
 	}
 	for _, size := range [][2]int{{100, 20}, {60, 20}, {31, 20}, {80, 12}, {25, 30}, {200, 50}, {20, 40}, {100, 20}} {
-		s.resize(size[0], size[1])
+		s.Resize(size[0], size[1])
 		p.onSignal(unix.SIGWINCH)
-		got := s.text()
+		got := s.Text()
 		for i := range 6 {
 			if n := strings.Count(got, fmt.Sprint("id", i, ":")); n != 1 {
 				t.Fatalf("at %v line %d is there %d times:\n%s", size, i, n, got)
@@ -118,7 +119,7 @@ func TestBarsResized(t *testing.T) {
 
 // After Ctrl-Z and fg the block goes on below what the shell has written.
 func TestBarsStoppedAndContinued(t *testing.T) {
-	s := newScreen(t, 60, 24)
+	s := terminaltest.New(t, 60, 24)
 	p, _ := stoppedBars(t, s)
 	p.Update(downloading("aaaa", 500, 1000))
 	p.repaint()
@@ -126,7 +127,7 @@ func TestBarsStoppedAndContinued(t *testing.T) {
 	p.onSignal(unix.SIGCONT)
 	p.repaint()
 	p.Done()
-	got := s.text()
+	got := s.Text()
 	if !strings.Contains(got, "$ fg\nunio pull x\naaaa: Downloading") || strings.Count(got, "aaaa") != 2 {
 		t.Errorf("on the screen:\n%s", got)
 	}
@@ -135,7 +136,7 @@ func TestBarsStoppedAndContinued(t *testing.T) {
 // A block that is higher than the screen cannot be rewritten from above it.
 func TestBarsOnASmallScreen(t *testing.T) {
 	for height := 2; height < 12; height++ {
-		s := newScreen(t, 20, height)
+		s := terminaltest.New(t, 20, height)
 		p, _ := stoppedBars(t, s)
 		for i := range 30 {
 			p.Update(imagestore.Event{ID: fmt.Sprint("id", i), Action: "Waiting"})
@@ -144,12 +145,12 @@ func TestBarsOnASmallScreen(t *testing.T) {
 		for range 3 {
 			p.repaint()
 		}
-		got := s.text()
+		got := s.Text()
 		if n := strings.Count(got, "id29"); n != 1 {
 			t.Errorf("height %d: the line where something happens is there %d times:\n%s", height, n, got)
 		}
 		p.Done()
-		if n := strings.Count(s.text(), "\n") + 1; n != 30 {
+		if n := strings.Count(s.Text(), "\n") + 1; n != 30 {
 			t.Errorf("height %d: %d lines at the end, want 30", height, n)
 		}
 	}
@@ -184,8 +185,8 @@ func TestBarsInColor(t *testing.T) {
 }
 
 func TestBarsFromManyGoroutines(t *testing.T) {
-	s := newScreen(t, 80, 24)
-	p := startBars(s, barOptions{size: s.size, signals: make(chan os.Signal)})
+	s := terminaltest.New(t, 80, 24)
+	p := startBars(s, barOptions{size: s.Size, signals: make(chan os.Signal)})
 	var wg sync.WaitGroup
 	for g := range 8 {
 		wg.Go(func() {
@@ -198,7 +199,7 @@ func TestBarsFromManyGoroutines(t *testing.T) {
 	wg.Wait()
 	p.Done()
 	p.Update(imagestore.Event{ID: "late", Action: "ignored"})
-	if n := strings.Count(s.text(), "\n") + 1; n != 8 {
+	if n := strings.Count(s.Text(), "\n") + 1; n != 8 {
 		t.Errorf("%d lines, want 8", n)
 	}
 }

@@ -1,4 +1,5 @@
-package progress
+// Package terminaltest is a terminal for tests.
+package terminaltest
 
 import (
 	"fmt"
@@ -10,10 +11,10 @@ import (
 	"github.com/mattn/go-runewidth"
 )
 
-// screen is a terminal of the tests: it wraps long lines, keeps the cursor on
+// Screen is a terminal of the tests: it wraps long lines, keeps the cursor on
 // the screen, and breaks lines anew when its width changes, as terminals with
-// scrollback do. It knows the sequences that bars use and no others.
-type screen struct {
+// scrollback do. It knows the sequences that unio's progress and tables use and no others.
+type Screen struct {
 	t      testing.TB
 	width  int
 	height int
@@ -23,24 +24,34 @@ type screen struct {
 	wraps []bool   // by line: the next one belongs to it
 	row   int
 	col   int
+	tail  string // the beginning of a sequence or character that was cut off
 }
 
-func newScreen(t testing.TB, width, height int) *screen {
-	return &screen{t: t, width: width, height: height, lines: []string{""}, wraps: []bool{false}}
+// New is an empty screen of so many columns and lines.
+func New(t testing.TB, width, height int) *Screen {
+	return &Screen{t: t, width: width, height: height, lines: []string{""}, wraps: []bool{false}}
 }
 
 var sequences = regexp.MustCompile(`\x1b\[(\d*)([A-Za-z])|\r|\n|[^\x1b\r\n]+|\x1b`)
 
-func (s *screen) Write(out []byte) (int, error) {
+// Write shows what a program writes.
+func (s *Screen) Write(out []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, m := range sequences.FindAllStringSubmatch(string(out), -1) {
+	text := s.tail + string(out)
+	whole := strings.TrimSuffix(text, unfinished.FindString(text))
+	s.tail = text[len(whole):]
+	for _, m := range sequences.FindAllStringSubmatch(whole, -1) {
 		s.obey(m[0], m[1], m[2])
 	}
 	return len(out), nil
 }
 
-func (s *screen) obey(text, arg, letter string) {
+// unfinished is what may go on in the next Write: a sequence without its
+// letter, a character without its last byte.
+var unfinished = regexp.MustCompile(`(?:\x1b(?:\[\d*)?|[^\x00-\x{FFFC}\x{FFFE}-\x{10FFFF}]+)$`)
+
+func (s *Screen) obey(text, arg, letter string) {
 	n := 1
 	fmt.Sscan(arg, &n)
 	switch {
@@ -65,20 +76,20 @@ func (s *screen) obey(text, arg, letter string) {
 }
 
 // top is the first line on the screen.
-func (s *screen) top() int { return max(len(s.lines)-s.height, 0) }
+func (s *Screen) top() int { return max(len(s.lines)-s.height, 0) }
 
-func (s *screen) down() {
+func (s *Screen) down() {
 	if s.row++; s.row == len(s.lines) {
 		s.lines, s.wraps = append(s.lines, ""), append(s.wraps, false)
 	}
 }
 
-func (s *screen) eraseLine() {
+func (s *Screen) eraseLine() {
 	s.lines[s.row] = runewidth.Truncate(s.lines[s.row], s.col, "")
 	s.wraps[s.row] = false
 }
 
-func (s *screen) print(text string) {
+func (s *Screen) print(text string) {
 	for _, r := range text {
 		if s.col+runewidth.RuneWidth(r) > s.width {
 			s.wraps[s.row] = true
@@ -93,18 +104,20 @@ func (s *screen) print(text string) {
 	}
 }
 
-// resize breaks all lines anew. The cursor stays on its line, which in these
-// tests is always an empty one.
-func (s *screen) resize(width, height int) {
+// Resize breaks all lines anew. The cursor stays on its character.
+func (s *Screen) Resize(width, height int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old, wraps, cursor := s.lines, s.wraps, s.row
+	old, wraps, row, col := s.lines, s.wraps, s.row, s.col
 	s.width, s.height = width, height
 	s.lines, s.wraps, s.row, s.col = []string{""}, []bool{false}, 0, 0
-	at := 0
+	var atRow, atCol int
 	for i, line := range old {
-		if i == cursor {
-			at = s.row
+		if i == row {
+			left := runewidth.Truncate(line, col, "")
+			s.print(left)
+			atRow, atCol = s.row, s.col
+			line = strings.TrimPrefix(line, left)
 		}
 		s.print(line)
 		if !wraps[i] && i < len(old)-1 {
@@ -112,11 +125,11 @@ func (s *screen) resize(width, height int) {
 			s.down()
 		}
 	}
-	s.row, s.col = at, 0
+	s.row, s.col = atRow, atCol
 }
 
-// text is all that was shown, without empty lines at the end.
-func (s *screen) text() string {
+// Text is all that was shown, without empty lines at the end.
+func (s *Screen) Text() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var b strings.Builder
@@ -129,8 +142,16 @@ func (s *screen) text() string {
 	return strings.TrimRight(b.String(), "\n")
 }
 
-func (s *screen) size() (int, int) {
+// Size is the width and height.
+func (s *Screen) Size() (int, int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.width, s.height
+}
+
+// Cursor is the column where the cursor stands, and the text of its line.
+func (s *Screen) Cursor() (column int, line string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.col, s.lines[s.row]
 }

@@ -1,0 +1,246 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/creack/pty"
+
+	"unio/cmd/unio/terminal/terminaltest"
+	"unio/imagestore/registry/registrytest"
+)
+
+// onTerminal is unio on a terminal of the tests.
+type onTerminal struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	master *os.File
+	screen *terminaltest.Screen
+	raw    bytes.Buffer  // read after done
+	done   chan struct{} // all output is on the screen
+}
+
+// startUnio runs unio on a terminal of a size, with a store in dir.
+func startUnio(t *testing.T, dir string, size pty.Winsize, args ...string) *onTerminal {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &onTerminal{t: t, screen: terminaltest.New(t, int(size.Cols), int(size.Rows)), done: make(chan struct{})}
+	o.cmd = &exec.Cmd{Path: self, Args: append([]string{"unio"}, args...), Env: unioEnv(dir)}
+	if o.master, err = pty.StartWithSize(o.cmd, &size); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(o.done)
+		_, _ = io.Copy(io.MultiWriter(o.screen, &o.raw), o.master) // ends by EIO with the program
+	}()
+	t.Cleanup(func() {
+		_ = o.cmd.Process.Kill()
+		o.master.Close()
+	})
+	return o
+}
+
+func unioEnv(dir string) []string {
+	return append(os.Environ(), "UNIO_ROOT="+dir+"/store", "UNIO_RUNROOT="+dir+"/run", "HOME="+dir, "TERM=xterm", "NO_COLOR=")
+}
+
+// runUnio runs unio without a terminal.
+func runUnio(t *testing.T, dir string, args ...string) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := &exec.Cmd{Path: self, Args: append([]string{"unio"}, args...), Env: unioEnv(dir)}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("unio %v: %v\n%s", args, err, out)
+	}
+}
+
+func (o *onTerminal) waitFor(want string) {
+	o.t.Helper()
+	for range 400 {
+		if strings.Contains(o.screen.Text(), want) {
+			return
+		}
+		time.Sleep(25 * time.Millisecond)
+	}
+	o.t.Fatalf("no %q on the screen:\n%s", want, o.screen.Text())
+}
+
+func (o *onTerminal) resize(cols, rows uint16) {
+	o.screen.Resize(int(cols), int(rows))
+	if err := pty.Setsize(o.master, &pty.Winsize{Cols: cols, Rows: rows}); err != nil {
+		o.t.Fatal(err)
+	}
+}
+
+// end waits for the program and returns its exit code and the screen.
+func (o *onTerminal) end() (int, string) {
+	o.t.Helper()
+	select {
+	case <-o.done:
+	case <-time.After(60 * time.Second):
+		o.t.Fatalf("it does not end:\n%s", o.screen.Text())
+	}
+	_ = o.cmd.Wait()
+	return o.cmd.ProcessState.ExitCode(), o.screen.Text()
+}
+
+const blobSize = 600 << 10
+
+// noisyImage is a docker archive of an image with three layers that do not
+// compress.
+func noisyImage(t *testing.T, name string) string {
+	t.Helper()
+	files := map[string][]byte{}
+	var layers, diffIDs []string
+	for i := range 3 {
+		data := make([]byte, blobSize)
+		noise := rand.NewChaCha8([32]byte{byte(i)})
+		_, _ = noise.Read(data)
+		layer := tarOf(t, map[string][]byte{fmt.Sprint("file", i): data})
+		layers = append(layers, fmt.Sprint(i, ".tar"))
+		diffIDs = append(diffIDs, fmt.Sprintf("sha256:%x", sha256.Sum256(layer)))
+		files[layers[i]] = layer
+	}
+	marshal := func(v any) []byte {
+		raw, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	files["config.json"] = marshal(map[string]any{
+		"architecture": "amd64", "os": "linux", "rootfs": map[string]any{"type": "layers", "diff_ids": diffIDs},
+	})
+	files["manifest.json"] = marshal([]map[string]any{{"Config": "config.json", "RepoTags": []string{name}, "Layers": layers}})
+	path := filepath.Join(t.TempDir(), "image.tar")
+	if err := os.WriteFile(path, tarOf(t, files), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func tarOf(t *testing.T, files map[string][]byte) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	w := tar.NewWriter(&out)
+	for name, data := range files {
+		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(len(data))}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// slowly passes a registry on, its blobs at about 300 KB/s each.
+func slowly(t *testing.T, addr string) string {
+	t.Helper()
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: addr})
+	proxy.FlushInterval = -1
+	proxy.ModifyResponse = func(r *http.Response) error {
+		if r.Request.Method == http.MethodGet && strings.Contains(r.Request.URL.Path, "/blobs/") {
+			r.Body = slowBody{r.Body}
+		}
+		return nil
+	}
+	server := httptest.NewServer(proxy)
+	t.Cleanup(server.Close)
+	return strings.TrimPrefix(server.URL, "http://")
+}
+
+type slowBody struct{ io.ReadCloser }
+
+func (b slowBody) Read(p []byte) (int, error) {
+	time.Sleep(25 * time.Millisecond)
+	return b.ReadCloser.Read(p[:min(len(p), 8<<10)])
+}
+
+// TestPullOnTerminal pulls with bars, while the terminal changes its size, ends
+// it by Ctrl-C, and pulls again.
+func TestPullOnTerminal(t *testing.T) {
+	t.Parallel()
+	fast := registrytest.Start(t)
+	dir, other := t.TempDir(), t.TempDir()
+	runUnio(t, other, "load", "-q", "-i", noisyImage(t, fast+"/noise:1"))
+	runUnio(t, other, "push", "-q", fast+"/noise:1")
+	name := slowly(t, fast) + "/noise:1"
+
+	o := startUnio(t, dir, pty.Winsize{Cols: 90, Rows: 24}, "pull", name)
+	o.waitFor("/s")
+	o.resize(41, 24)
+	time.Sleep(300 * time.Millisecond)
+	o.resize(120, 12)
+	time.Sleep(300 * time.Millisecond)
+	if text := o.screen.Text(); strings.Count(text, "Total") != 1 || strings.Count(text, "Downloading") != 3 {
+		t.Errorf("after two changes of size:\n%s", text)
+	}
+	if _, err := o.master.WriteString("\x03"); err != nil {
+		t.Fatal(err)
+	}
+	code, text := o.end()
+	if code != exitInterrupted || strings.Contains(text, "^C") || strings.Contains(text, "Total") {
+		t.Errorf("exit code %d after Ctrl-C:\n%s", code, text)
+	}
+	if column, line := o.screen.Cursor(); column != 0 || line != "" {
+		t.Errorf("the cursor is left at column %d of %q", column, line)
+	}
+
+	o = startUnio(t, dir, pty.Winsize{Cols: 100, Rows: 24}, "pull", name)
+	code, text = o.end()
+	pulled := regexp.MustCompile(`\A1: Pulling from noise\n(?:[0-9a-f]{12}: Pull complete\n){3}` +
+		`Digest: sha256:[0-9a-f]{64}\nStatus: Downloaded newer image for \S+\n` + regexp.QuoteMeta(name) + `\z`)
+	if code != 0 || !pulled.MatchString(text) {
+		t.Errorf("exit code %d:\n%s", code, text)
+	}
+}
+
+// TestTablesAndColorsOnTerminal looks at what a terminal shows otherwise than a
+// file.
+func TestTablesAndColorsOnTerminal(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	runUnio(t, dir, "load", "-q", "-i", noisyImage(t, "registry.example.com/some/team/with/a/program:1.2.3"))
+	_, text := startUnio(t, dir, pty.Winsize{Cols: 80, Rows: 24}, "images").end()
+	if !strings.Contains(text, "… ") || strings.Count(text, "\n") != 1 {
+		t.Errorf("a table on 80 columns:\n%s", text)
+	}
+	for line := range strings.Lines(text) {
+		if len([]rune(line)) > 81 {
+			t.Errorf("too wide: %s", line)
+		}
+	}
+	if _, text = startUnio(t, dir, pty.Winsize{Cols: 80, Rows: 24}, "images", "--no-trunc").end(); strings.Contains(text, "…") {
+		t.Errorf("--no-trunc was cut:\n%s", text)
+	}
+	o := startUnio(t, dir, pty.Winsize{Cols: 80, Rows: 24}, "inspect", "nothing")
+	if code, _ := o.end(); code != 1 || !strings.Contains(o.raw.String(), "\x1b[31mError:\x1b[0m No such object: nothing") {
+		t.Errorf("exit code %d, %q", code, &o.raw)
+	}
+}
