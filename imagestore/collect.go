@@ -21,7 +21,7 @@ type Collected struct {
 	Bytes int64 // freed on disk: blobs, indexes, views, temporary files
 }
 
-// partialAge is how long an unfinished download is kept for the next attempt.
+// partialAge is how long an unfinished transfer is kept for the next attempt.
 const partialAge = 24 * time.Hour
 
 // Collect removes everything that no reference needs, directly or for a
@@ -57,10 +57,12 @@ func (s *Store) sweep(ctx context.Context, partials time.Duration) (Collected, e
 			return c, fmt.Errorf("collect garbage: %w", err)
 		}
 	}
-	n, err := s.blobs.RemoveTemp(partials)
-	c.Bytes += n
-	if err != nil {
-		return c, fmt.Errorf("collect garbage: %w", err)
+	for _, unfinished := range []func(time.Duration) (int64, error){s.blobs.RemoveTemp, s.sweepUploads} {
+		n, err := unfinished(partials)
+		c.Bytes += n
+		if err != nil {
+			return c, fmt.Errorf("collect garbage: %w", err)
+		}
 	}
 	return c, nil
 }

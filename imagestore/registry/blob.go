@@ -7,8 +7,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -16,9 +16,13 @@ import (
 	"oras.land/oras-go/v2/registry/remote/errcode"
 )
 
-// resetAfter is how many bytes must arrive for earlier failures of the same
-// blob to be forgiven.
-const resetAfter = 1 << 20
+// resetAfter is how many bytes must move for earlier failures of the same
+// transfer to be forgiven.
+const resetAfter = 256 << 10
+
+// errRange says that a registry answered a request for the rest of a blob with
+// something else.
+var errRange = errors.New("wrong range")
 
 // blobReader streams one blob. When the connection breaks or stalls it asks
 // for the rest and goes on, so what it gives out is one unbroken stream. It
@@ -30,17 +34,18 @@ type blobReader struct {
 
 	body   io.ReadCloser // nil: not connected
 	watch  *watch
-	offset int64 // bytes given out
-	tries  int   // failures since resetFrom
-	failed int64 // offset of the last failure
-	err    error // final
+	offset int64    // bytes given out
+	breaks patience // failures since offset failed
+	failed int64    // offset of the last failure
+	whole  bool     // ranges come out wrong: ask for all, read over what is known
+	err    error    // final
 
 	onRead func(offset int64) // progress; may be nil
 }
 
 // openBlob prepares the stream of a blob; the first Read connects.
 func (r *repository) openBlob(ctx context.Context, desc ocispec.Descriptor) *blobReader {
-	return &blobReader{repo: r, ctx: ctx, desc: desc}
+	return &blobReader{repo: r, ctx: ctx, desc: desc, breaks: patience{c: r.c, max: maxBreaks}}
 }
 
 // Read reads on, through as many connections as it takes.
@@ -77,7 +82,10 @@ func (b *blobReader) read(p []byte) (int, error) {
 	b.watch.touch()
 	n, err := b.body.Read(p)
 	b.watch.rest()
-	return n, b.watch.explain(err)
+	if err = b.watch.explain(err); err != nil && !errors.Is(err, io.EOF) && b.ctx.Err() == nil {
+		err = fmt.Errorf("%w: %w", errBroken, err)
+	}
+	return n, err
 }
 
 // settle decides after an error whether the stream goes on.
@@ -91,22 +99,14 @@ func (b *blobReader) settle(err error) {
 		return
 	}
 	if b.offset-b.failed >= resetAfter {
-		b.tries = 0
+		b.breaks.forgive()
 	}
 	b.failed = b.offset
-	b.tries++
-	if b.ctx.Err() != nil {
-		b.err = context.Cause(b.ctx)
-		return
+	again := transient(err) || unreachable(err)
+	if errors.Is(err, errRange) && !b.whole {
+		b.whole, again = true, true
 	}
-	if b.tries >= maxTries || !transient(err) {
-		b.err = fmt.Errorf("blob %s: %w", b.desc.Digest, err)
-		return
-	}
-	b.repo.c.log.Debug("blob interrupted", "digest", b.desc.Digest, "offset", b.offset, "error", err)
-	if err := sleep(b.ctx, b.repo.c.o.RetryWait<<(b.tries-1)); err != nil {
-		b.err = err
-	}
+	b.err = b.breaks.next(b.ctx, err, again)
 }
 
 // connect asks the registry for the blob from the offset on, and for a foreign
@@ -125,9 +125,12 @@ func (b *blobReader) connect() error {
 	return err
 }
 
-func isMissing(err error) bool {
+func isMissing(err error) bool { return hasStatus(err, http.StatusNotFound) }
+
+// hasStatus reports whether a registry answered with one of these codes.
+func hasStatus(err error, codes ...int) bool {
 	var status *errcode.ErrorResponse
-	return errors.As(err, &status) && status.StatusCode == http.StatusNotFound
+	return errors.As(err, &status) && slices.Contains(codes, status.StatusCode)
 }
 
 // fetchForeign tries the URLs of a foreign layer with the client that has no
@@ -166,10 +169,13 @@ func (b *blobReader) fetch(ctx context.Context, u *url.URL, do doer) error {
 	if err != nil {
 		return err
 	}
-	if b.offset > 0 {
+	if b.offset > 0 && !b.whole {
 		req.Header.Set("Range", "bytes="+strconv.FormatInt(b.offset, 10)+"-")
 	}
 	resp, err := do(req, http.StatusOK, http.StatusPartialContent)
+	if hasStatus(err, http.StatusRequestedRangeNotSatisfiable) {
+		return fmt.Errorf("%w: %w", errRange, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -181,13 +187,13 @@ func (b *blobReader) fetch(ctx context.Context, u *url.URL, do doer) error {
 	return nil
 }
 
-// position checks that a response continues where the stream stands.
+// position checks that a response continues where the stream stands, or goes
+// there.
 func (b *blobReader) position(resp *http.Response) error {
 	start := int64(0)
 	if resp.StatusCode == http.StatusPartialContent {
-		if !strings.HasPrefix(resp.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", b.offset)) {
-			return fmt.Errorf("%w: asked for offset %d, got range %q",
-				ErrVerify, b.offset, printable(resp.Header.Get("Content-Range")))
+		if err := b.checkRange(resp.Header.Get("Content-Range")); err != nil {
+			return err
 		}
 		start = b.offset
 	}
@@ -196,10 +202,21 @@ func (b *blobReader) position(resp *http.Response) error {
 	}
 	if skip := b.offset - start; skip > 0 {
 		if _, err := io.CopyN(io.Discard, b.watch.reader(resp.Body), skip); err != nil {
-			return fmt.Errorf("read over what is known: %w", err)
+			return fmt.Errorf("read over what is known: %w: %w", errBroken, err)
 		}
 	}
 	return nil
+}
+
+// checkRange demands that a part is the one asked for: from the offset to the
+// end of the blob, whose length may be left open (RFC 9110, section 14.4).
+func (b *blobReader) checkRange(got string) error {
+	part := fmt.Sprintf("bytes %d-%d/", b.offset, b.desc.Size-1)
+	if !b.whole && (got == part+strconv.FormatInt(b.desc.Size, 10) || got == part+"*") {
+		return nil
+	}
+	return fmt.Errorf("%w: %w: asked for bytes from %d of %d, got range %q",
+		ErrVerify, errRange, b.offset, b.desc.Size, printable(got))
 }
 
 func (b *blobReader) disconnect() {

@@ -170,9 +170,23 @@ func (f *fakeRegistry) upload(w http.ResponseWriter, r *http.Request) {
 	case http.MethodPost:
 		id = fmt.Sprint(r.URL.Path, "session", len(f.uploads))
 		f.uploads[id] = nil
+	case http.MethodGet:
+		have, ok := f.uploads[id]
+		if !ok {
+			apiError(w, http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry")
+			return
+		}
+		w.Header().Set("Range", fmt.Sprintf("0-%d", max(0, len(have)-1)))
+		w.Header().Set("Location", id+"?state=y")
+		w.WriteHeader(http.StatusNoContent)
+		return
 	case http.MethodPatch:
+		if from, _, ok := strings.Cut(r.Header.Get("Content-Range"), "-"); ok && from != fmt.Sprint(len(f.uploads[id])) {
+			apiError(w, http.StatusRequestedRangeNotSatisfiable, "RANGE_INVALID", "invalid content range")
+			return
+		}
 		f.mu.Unlock()
-		b, _ := io.ReadAll(r.Body)
+		b, _ := io.ReadAll(r.Body) // of a request that breaks, what came
 		f.mu.Lock()
 		f.uploads[id] = append(f.uploads[id], b...)
 	case http.MethodPut:

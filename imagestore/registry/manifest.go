@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -135,8 +137,8 @@ func (d *document) mediaType(header string) (string, error) {
 		t = b.MediaType
 	}
 	if kindOf(t) == kindSchema1 || b.SchemaVersion == 1 || len(b.FSLayers) > 0 {
-		return "", fmt.Errorf("%w: docker image manifest version 2, schema 1; "+
-			"a pull and push with a current docker converts the image", ErrUnsupported)
+		return "", fmt.Errorf("%w: Docker Image manifest version 2, schema 1 support has been removed; "+
+			"ask the author to upgrade the image to the OCI Format or Docker Image manifest v2, schema 2", ErrUnsupported)
 	}
 	if b.MediaType != "" && b.MediaType != t {
 		return "", fmt.Errorf("%w: sent as %s, but calls itself %s", ErrVerify, printable(t), printable(b.MediaType))
@@ -183,10 +185,31 @@ func (r *repository) resolve(ctx context.Context, doc *document, want ocispec.Pl
 		return nil, err
 	}
 	if score == 0 {
-		return nil, fmt.Errorf("no matching manifest for %s in the manifest list entries: %w",
-			platformName(want), ErrPlatform)
+		return nil, &userError{
+			text: fmt.Sprintf("no matching manifest for %s in the manifest list entries: %s",
+				platformName(want), offered(doc.body.Manifests)),
+			kind: ErrPlatform,
+		}
 	}
 	return r.child(ctx, best, kindManifest)
+}
+
+// offered names the platforms of an index, for the user to choose from.
+func offered(entries []ocispec.Descriptor) string {
+	const most = 20 // to keep it one line
+	var list []string
+	for _, e := range entries {
+		if e.Platform == nil || e.Platform.OS == "" || kindOf(e.MediaType) == kindUnknown || e.Annotations[attestation] != "" {
+			continue
+		}
+		if name := printable(platformName(normalPlatform(*e.Platform))); !slices.Contains(list, name) && len(list) < most {
+			list = append(list, name)
+		}
+	}
+	if len(list) == 0 {
+		return "there is none for any platform"
+	}
+	return "there is " + strings.Join(list, ", ")
 }
 
 // choose finds the entry of an index, or of the indexes in it, that serves a

@@ -161,7 +161,7 @@ func TestPullChoosesPlatform(t *testing.T) {
 	}
 	for _, platform := range []string{"linux/s390x", "windows/amd64", "linux/arm/v5"} {
 		_, err := pullError1(t, f.host+"/x:1", PullOptions{Platform: platform})
-		if !errors.Is(err, ErrPlatform) || !strings.HasPrefix(err.Error(), "no matching manifest for "+platform+" in the manifest list entries") {
+		if !errors.Is(err, ErrPlatform) || err.Error() != "no matching manifest for "+platform+" in the manifest list entries: there is linux/amd64, linux/arm/v6" {
 			t.Errorf("%s: %v", platform, err)
 		}
 	}

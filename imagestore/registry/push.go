@@ -163,7 +163,7 @@ func (p *pusher) config(ctx context.Context, img *imagestore.Image, doc *documen
 	if err != nil || has {
 		return err
 	}
-	_, err = p.repo.upload(ctx, bytesSource(desc, img.RawConfig), nil)
+	_, err = p.repo.upload(ctx, &upload{out: newOutflow(bytesSource(desc, img.RawConfig))})
 	return err
 }
 

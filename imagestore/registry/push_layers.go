@@ -207,14 +207,17 @@ func (p *pusher) sendBytes(ctx context.Context, o *outgoing) (sentLayer, error) 
 	if desc, ok := src.known(); ok {
 		total = desc.Size
 	}
+	u := &upload{out: newOutflow(src), note: p.note(o, src, total)}
+	if u.note != nil {
+		defer u.note.Close()
+	}
 	report := p.pushing(o.id, total)
-	var progress func(int64)
 	if z, ok := src.(*packedSource); ok {
 		z.onRead = report
 	} else {
-		progress = report
+		u.progress = report
 	}
-	desc, err := p.repo.upload(ctx, src, progress)
+	desc, err := p.repo.upload(ctx, u)
 	if err != nil {
 		return sentLayer{}, err
 	}
@@ -224,6 +227,23 @@ func (p *pusher) sendBytes(ctx context.Context, o *outgoing) (sentLayer, error) 
 		}
 	}
 	return sentLayer{desc, "Pushed"}, nil
+}
+
+// note opens the store's note of an upload, if it is worth one. nil: without.
+func (p *pusher) note(o *outgoing, src source, size int64) *imagestore.UploadNote {
+	if size < worthNoting {
+		return nil
+	}
+	what := p.repo.url("blobs", o.ref.DiffID.String()).String() + " " + src.mediaType()
+	if desc, ok := src.known(); ok {
+		what += " " + desc.Digest.String()
+	}
+	note, err := p.st.UploadNote(what)
+	if err != nil {
+		p.c.log.Debug("upload will not go on after a kill", "error", err)
+		return nil
+	}
+	return note
 }
 
 // source opens the best of what the store has of a layer.

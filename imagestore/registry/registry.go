@@ -92,6 +92,8 @@ type Options struct {
 	// RetryWait is the first pause before something is tried again; it
 	// doubles with each try. Default 250 ms.
 	RetryWait time.Duration
+	// Chunk is how many bytes of a blob go out in one request; default 32 MiB.
+	Chunk int64
 	// Config names mirrors and other places of registries; nil for none.
 	Config *Config
 	// CertsDir has, for each host, certificates to trust and to present;
@@ -149,6 +151,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Parallel <= 0 {
 		o.Parallel = defaultParallel
+	}
+	if o.Chunk <= 0 {
+		o.Chunk = uploadChunk
 	}
 	if o.Stall <= 0 {
 		o.Stall = defaultStall

@@ -3,10 +3,8 @@ package registry
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -133,56 +131,4 @@ func printable(s string) string {
 		s = s[:512] + "…"
 	}
 	return s
-}
-
-// transient reports whether an error of a transfer may go away by itself.
-func transient(err error) bool {
-	var status *errcode.ErrorResponse
-	switch {
-	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, ErrUnsafe), errors.Is(err, ErrVerify):
-		return false
-	case errors.Is(err, errStalled), errors.Is(err, io.EOF):
-		return true
-	case errors.As(err, &status):
-		ok, _ := retryable(&http.Response{StatusCode: status.StatusCode}, nil)
-		return ok
-	}
-	var broken *net.OpError
-	if errors.As(err, &broken) && broken.Op != "dial" {
-		return true // the connection was there
-	}
-	var ue *url.Error
-	if errors.As(err, &ue) {
-		err = ue.Err
-	}
-	ok, _ := retryable(nil, err)
-	return ok
-}
-
-// again runs try until it succeeds, fails for good, or has had maxTries.
-func (c *Client) again(ctx context.Context, try func() error) error {
-	wait := c.o.RetryWait
-	for n := 1; ; n++ {
-		err := try()
-		if err == nil || n == maxTries || !transient(err) || ctx.Err() != nil {
-			return err
-		}
-		c.log.Debug("trying again", "after", wait, "error", err)
-		if err := sleep(ctx, wait); err != nil {
-			return err
-		}
-		wait = min(2*wait, maxRetryWait)
-	}
-}
-
-// sleep waits, or returns the context's error.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
-		return nil
-	}
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -29,7 +28,6 @@ const (
 	tlsTimeout   = 15 * time.Second
 	probeTimeout = 5 * time.Second
 	maxRedirects = 10
-	maxRetryWait = 30 * time.Second
 )
 
 // hostRules are the hosts, as host or host:port, that are spoken to without a
@@ -92,14 +90,7 @@ func (g *gate) RoundTrip(req *http.Request) (*http.Response, error) {
 func (c *Client) newHTTPClient() *http.Client {
 	strict := &certificates{base: newTransport(c.o.TLS, false), dir: c.o.CertsDir, hosts: map[string]*http.Transport{}}
 	c.gate = &gate{hosts: c.hosts, strict: strict, lax: newTransport(c.o.TLS, true)}
-	policy := &retry.GenericPolicy{
-		Retryable: retryable,
-		Backoff:   retry.ExponentialBackoff(c.o.RetryWait, 2, 0.1),
-		MinWait:   c.o.RetryWait / 2,
-		MaxWait:   maxRetryWait,
-		MaxRetry:  maxTries - 1,
-	}
-	again := &retry.Transport{Base: c.gate, Policy: func() retry.Policy { return policy }}
+	again := &retry.Transport{Base: c.gate, Policy: func() retry.Policy { return &policy{first: c.o.RetryWait} }}
 	return &http.Client{Transport: again, CheckRedirect: c.checkRedirect}
 }
 
@@ -121,22 +112,6 @@ func newTransport(settings *tls.Config, lax bool) *http.Transport {
 		// Layers are compressed already, and their bytes are what is verified.
 		DisableCompression: true,
 	}
-}
-
-// retryable says which outcomes of a request deserve another try: those of an
-// overloaded or restarting server and of a connection that broke.
-func retryable(resp *http.Response, err error) (bool, error) {
-	if err != nil {
-		if errors.Is(err, io.EOF) { // closed before it answered
-			return true, nil
-		}
-		return retry.DefaultPredicate(resp, err)
-	}
-	switch resp.StatusCode {
-	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
-		return false, nil
-	}
-	return retry.DefaultPredicate(resp, nil)
 }
 
 // checkRedirect follows redirects from a registry to wherever it keeps its

@@ -1,16 +1,27 @@
 package registry
 
 import (
-	"bytes"
+	"bufio"
 	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"unio/imagestore"
+)
+
+const (
+	// uploadChunk is how many bytes go out in one request. Many registries
+	// keep only what came by requests that ended well, and a proxy before them
+	// passes a request on when it has all of it.
+	uploadChunk = 32 << 20
+	// worthNoting is the size in bytes from which an upload is noted in the
+	// store, to go on after a kill.
+	worthNoting = 1 << 20
 )
 
 // source gives out the bytes of a blob, from the start each time it is
@@ -22,193 +33,305 @@ type source interface {
 	mediaType() string
 }
 
-// upload sends a blob in one upload session: POST opens it, PATCH streams the
-// bytes, PUT names the digest. It returns the descriptor of what was sent.
-// progress, which may be nil, hears how many bytes of the source are read.
-func (r *repository) upload(ctx context.Context, src source, progress func(int64)) (ocispec.Descriptor, error) {
-	var desc ocispec.Descriptor
-	err := r.c.again(ctx, func() error {
-		s, err := r.startUpload(ctx, nil)
+// upload is one blob on its way to a registry: POST opens a session, PATCHes
+// send the bytes in chunks, PUT names the digest (distribution spec, "Pushing
+// a blob in chunks"). When it breaks, the registry is asked how far it got.
+type upload struct {
+	repo *repository
+	out  *outflow
+	note *imagestore.UploadNote // nil: does not outlive the process
+	// progress, which may be nil, hears how many bytes of the source went out.
+	progress func(int64)
+
+	s       *session // nil: none is open
+	suspect bool     // the session broke, or is of an earlier process
+	parts   int      // requests that the session has taken, at least
+	whole   bool     // chunks did not work: one request, and no way back into it
+	taken   int64    // the most bytes that a registry has said to have
+}
+
+// noted is what a note in the store says of an upload.
+type noted struct {
+	Location string `json:"location"`
+}
+
+// upload sends a blob and returns the descriptor of what was sent.
+func (r *repository) upload(ctx context.Context, u *upload) (ocispec.Descriptor, error) {
+	u.repo = r
+	defer u.out.close()
+	u.recall()
+	p := patience{c: r.c, max: maxTries}
+	for {
+		before := u.taken
+		desc, err := u.try(ctx)
 		if err == nil {
-			desc, err = s.send(ctx, src, progress)
+			return desc, u.forget()
 		}
-		return err
-	})
-	return desc, err
+		if u.taken-before >= resetAfter {
+			p.forgive()
+		}
+		begun := u.s != nil
+		again := u.mends(err) || transient(err) || begun && unreachable(err) || hasStatus(err, http.StatusUnauthorized) && begun
+		u.suspect = true
+		if err := p.next(ctx, err, again); err != nil {
+			return desc, err
+		}
+	}
 }
 
-// session is an open upload.
-type session struct {
-	repo     *repository
-	location *url.URL
-	token    string // the Authorization that opened it, for the same origin only
+// recall takes a session up that an earlier process has left. It must lead to
+// the same registry.
+func (u *upload) recall() {
+	var n noted
+	if u.note == nil || !u.note.Read(&n) {
+		return
+	}
+	l, err := url.Parse(n.Location)
+	if err != nil || l.User != nil || !sameOrigin(l, u.repo.url("blobs/uploads", "")) {
+		return
+	}
+	u.s, u.suspect, u.parts = &session{repo: u.repo, location: l}, true, 1
 }
 
-// startUpload opens an upload session. With query it may ask for a mount; then
-// a nil session without an error says that the blob has been mounted.
-func (r *repository) startUpload(ctx context.Context, query url.Values) (*session, error) {
-	ctx, w := watched(ctx, r.c.o.Stall)
-	defer w.stop()
-	u := r.url("blobs/uploads", "")
-	u.RawQuery = query.Encode()
-	req, err := r.request(ctx, http.MethodPost, u)
-	if err != nil {
-		return nil, err
+// keep notes where the session stands now.
+func (u *upload) keep() {
+	if u.note == nil || u.whole {
+		return
 	}
-	resp, err := r.do(req, http.StatusAccepted, http.StatusCreated)
-	if err != nil {
-		return nil, w.explain(err)
+	if err := u.note.Write(noted{Location: u.s.location.String()}); err != nil {
+		u.repo.c.log.Debug("upload will not go on after a kill", "error", err)
 	}
-	resp.Body.Close()
-	if resp.StatusCode == http.StatusCreated && query != nil {
-		return nil, nil
-	}
-	s := &session{repo: r, token: resp.Request.Header.Get("Authorization")}
-	return s, s.moveTo(resp, req.URL)
 }
 
-// moveTo takes the next address of the session from a response. It must stay
-// at the registry: a blob, and the token that goes with it, are sent nowhere
-// else.
-func (s *session) moveTo(resp *http.Response, base *url.URL) error {
-	header := resp.Header.Get("Location")
-	if header == "" {
-		return fmt.Errorf("%w: registry names no place for the upload", ErrVerify)
+func (u *upload) forget() error {
+	if u.note == nil {
+		return nil
 	}
-	u, err := base.Parse(header)
-	if err != nil {
-		return fmt.Errorf("%w: upload location %q", ErrVerify, printable(header))
-	}
-	if base.Port() == "443" && u.Port() == "" && u.Scheme == "https" {
-		u.Host = base.Host // some registries forget the port that they were asked at
-	}
-	if !sameOrigin(u, base) || u.User != nil {
-		return fmt.Errorf("%w: %s wants the upload sent to %s://%s", ErrUnsafe, base.Host, printable(u.Scheme), printable(u.Host))
-	}
-	s.location = u
-	return nil
+	return u.note.Forget()
 }
 
-// send streams the source into the session and commits it.
-func (s *session) send(ctx context.Context, src source, progress func(int64)) (ocispec.Descriptor, error) {
+// mends reports whether an error may come of a session that was resumed or got
+// several requests: then all is sent again, in one.
+func (u *upload) mends(err error) bool {
+	refused := hasStatus(err, http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed,
+		http.StatusRequestedRangeNotSatisfiable, http.StatusNotImplemented)
+	if !refused || u.whole || u.s == nil || u.parts == 0 {
+		return false
+	}
+	u.repo.c.log.Debug("upload in parts refused, sending the blob as a whole", "error", err)
+	u.s, u.whole = nil, true
+	return true
+}
+
+// try brings the upload from where it stands to its end.
+func (u *upload) try(ctx context.Context) (ocispec.Descriptor, error) {
 	var none ocispec.Descriptor
-	content, err := src.open()
-	if err != nil {
+	if err := u.position(ctx); err != nil {
 		return none, err
 	}
-	defer content.Close()
-	ctx, w := watched(ctx, s.repo.c.o.Stall)
-	defer w.stop()
-	body := &countedBody{r: content, hash: digest.Canonical.Digester(), watch: w, progress: progress}
-	if err := s.patch(ctx, src, body); err != nil {
-		return none, w.explain(err)
+	for {
+		more, err := u.out.more()
+		if err != nil {
+			return none, err
+		}
+		if !more {
+			break
+		}
+		if err := u.patch(ctx); err != nil {
+			return none, err
+		}
+		u.parts++
+		u.taken = max(u.taken, u.out.pos)
+		u.keep()
 	}
-	got := ocispec.Descriptor{MediaType: src.mediaType(), Digest: body.hash.Digest(), Size: body.n}
-	if want, ok := src.known(); ok && (want.Digest != got.Digest || want.Size != got.Size) {
+	got := ocispec.Descriptor{MediaType: u.out.src.mediaType(), Digest: u.out.hash.Digest(), Size: u.out.pos}
+	if want, ok := u.out.src.known(); ok && (want.Digest != got.Digest || want.Size != got.Size) {
 		return none, fmt.Errorf("%w: blob %s in the store is damaged: it is %s", ErrVerify, want.Digest, got.Digest)
 	}
-	w.patience(commitWait)
-	return got, w.explain(s.commit(ctx, got.Digest))
+	return got, u.s.commit(ctx, got.Digest)
 }
 
-// patch sends the bytes. The body cannot be sent twice, so the token that
-// opened the session goes along at once.
-func (s *session) patch(ctx context.Context, src source, body *countedBody) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPatch, s.location.String(), body)
+// position opens a session, or finds out how far the open one got, and brings
+// the source to the same place.
+func (u *upload) position(ctx context.Context) error {
+	var at int64
+	if u.s != nil && u.suspect {
+		var err error
+		if !u.whole {
+			at, err = u.s.status(ctx)
+		}
+		if err != nil && !refused(err) {
+			return err
+		}
+		if at == 0 || u.out.seek(at) != nil {
+			u.repo.c.log.Debug("upload begins anew", "error", err)
+			u.s, at = nil, 0
+		}
+	}
+	if u.s == nil {
+		s, err := u.repo.startUpload(ctx, nil)
+		if err != nil {
+			return err
+		}
+		u.s, u.parts = s, 0
+		u.keep()
+	}
+	u.suspect, u.taken = false, max(u.taken, at)
+	return u.out.seek(at)
+}
+
+// patch sends the next bytes. A request cannot be sent twice, so the token
+// that the session was last asked with goes along at once.
+func (u *upload) patch(ctx context.Context) error {
+	ctx, w := watched(ctx, u.repo.c.o.Stall)
+	defer w.stop()
+	body, size := u.body(w)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPatch, u.s.location.String(), body)
 	if err != nil {
 		return err
 	}
-	if desc, ok := src.known(); ok {
-		req.ContentLength = desc.Size
-		if desc.Size == 0 {
-			req.Body = http.NoBody
+	from := u.out.pos
+	if desc, ok := u.out.src.known(); ok {
+		req.ContentLength = size
+		if size < desc.Size {
+			req.Header.Set("Content-Range", fmt.Sprintf("%d-%d", from, from+size-1))
 		}
 	}
 	req.Header.Set("Content-Type", "application/octet-stream")
-	if s.token != "" {
-		req.Header.Set("Authorization", s.token)
+	if u.s.token != "" {
+		req.Header.Set("Authorization", u.s.token)
 	}
-	resp, err := s.repo.do(req, http.StatusAccepted, http.StatusNoContent)
-	if body.err != nil {
-		err = body.err // the reason, where net/http only sees a broken request
+	resp, err := u.repo.do(req, http.StatusAccepted, http.StatusNoContent)
+	if err == nil {
+		err = resp.Body.Close()
+	}
+	err = w.explain(err)
+	w.stop()
+	<-body.closed // net/http may read on after it has answered
+	if u.out.err != nil {
+		return u.out.err // the reason, where net/http only sees a broken request
 	}
 	if err != nil {
 		return err
 	}
-	resp.Body.Close()
-	return s.moveTo(resp, s.location)
+	if req.ContentLength > 0 && u.out.pos != from+size {
+		return fmt.Errorf("%w: registry took %d bytes of %d", errBroken, u.out.pos-from, size)
+	}
+	return u.s.moveTo(resp, u.s.location)
 }
 
-// commit ends the session: the registry compares the digest.
-func (s *session) commit(ctx context.Context, d digest.Digest) error {
-	u := *s.location
-	q := u.Query()
-	q.Set("digest", d.String())
-	u.RawQuery = q.Encode()
-	req, err := s.repo.request(ctx, http.MethodPut, &u)
-	if err != nil {
-		return err
+// body is what the next request sends, and how much that is where it is known.
+func (u *upload) body(w *watch) (*chunkBody, int64) {
+	size := max(u.repo.c.o.Chunk, u.s.least)
+	desc, ok := u.out.src.known()
+	if u.whole {
+		size = 1<<63 - 1
 	}
-	req.Header.Set("Content-Type", "application/octet-stream")
-	resp, err := s.repo.do(req, http.StatusCreated, http.StatusNoContent)
-	if err != nil {
-		return err
+	if ok {
+		size = min(size, desc.Size-u.out.pos)
 	}
-	return resp.Body.Close()
+	return &chunkBody{u: u, left: size, watch: w, closed: make(chan struct{})}, size
 }
 
-// countedBody is the body of an upload: it hashes and counts what goes out.
-type countedBody struct {
-	r        io.Reader
-	hash     digest.Digester
-	n        int64
-	err      error // what the source failed with
-	watch    *watch
-	progress func(int64)
+// chunkBody is the body of one request. It waits for nobody, but is not done
+// with the outflow before it is closed.
+type chunkBody struct {
+	u      *upload
+	left   int64
+	watch  *watch
+	closed chan struct{}
 }
 
-func (b *countedBody) Read(p []byte) (int, error) {
-	n, err := b.r.Read(p)
-	b.watch.touch()
-	b.hash.Hash().Write(p[:n])
-	b.n += int64(n)
-	if n > 0 && b.progress != nil {
-		b.progress(b.n)
-	}
-	switch {
-	case err == io.EOF:
+func (b *chunkBody) Read(p []byte) (int, error) {
+	if b.left == 0 {
 		b.watch.patience(commitWait)
-	case err != nil:
-		b.err = err
+		return 0, io.EOF
+	}
+	n, err := b.u.out.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	b.watch.touch()
+	if n > 0 && b.u.progress != nil {
+		b.u.progress(b.u.out.pos)
+	}
+	if err == io.EOF {
+		b.watch.patience(commitWait)
 	}
 	return n, err
 }
 
-// mount asks the registry to take a blob over from another of its
-// repositories. If it does not, the session it opens instead is returned.
-func (r *repository) mount(ctx context.Context, d digest.Digest, from string) (*session, error) {
-	ctx = r.allow(ctx, from, "pull")
-	return r.startUpload(ctx, url.Values{"mount": {d.String()}, "from": {from}})
+// Close may be called more than once, but by one goroutine at a time.
+func (b *chunkBody) Close() error {
+	select {
+	case <-b.closed:
+	default:
+		close(b.closed)
+	}
+	return nil
 }
 
-// putManifest writes a manifest under a tag.
-func (r *repository) putManifest(ctx context.Context, tag string, doc *document) error {
-	return r.c.again(ctx, func() error {
-		ctx, w := watched(ctx, commitWait)
-		defer w.stop()
-		req, err := http.NewRequestWithContext(ctx, http.MethodPut, r.url("manifests", tag).String(), bytes.NewReader(doc.raw))
+// outflow gives out the bytes of a source from any place on, and hashes each
+// of them once.
+type outflow struct {
+	src    source
+	r      io.ReadCloser // nil: not open
+	buf    *bufio.Reader // over r
+	pos    int64         // of the next byte
+	hashed int64         // how far the hash goes
+	hash   digest.Digester
+	err    error // what the source failed with
+}
+
+func newOutflow(src source) *outflow {
+	return &outflow{src: src, hash: digest.Canonical.Digester()}
+}
+
+// Read reads on.
+func (f *outflow) Read(p []byte) (int, error) {
+	n, err := f.buf.Read(p)
+	if fresh := f.pos + int64(n) - f.hashed; fresh > 0 {
+		f.hash.Hash().Write(p[int64(n)-fresh : n])
+		f.hashed += fresh
+	}
+	f.pos += int64(n)
+	if err != nil && err != io.EOF {
+		f.err = err
+	}
+	return n, err
+}
+
+// more reports whether there is anything left.
+func (f *outflow) more() (bool, error) {
+	_, err := f.buf.Peek(1)
+	if err == io.EOF {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// seek goes to a place. What lies before it is read over, for the hash, and
+// because a layer that is compressed on the way has no other way there.
+func (f *outflow) seek(to int64) error {
+	if f.r == nil || f.pos > to {
+		f.close()
+		r, err := f.src.open()
 		if err != nil {
 			return err
 		}
-		req.Header.Set("Content-Type", doc.desc.MediaType)
-		resp, err := r.do(req, http.StatusCreated, http.StatusOK, http.StatusAccepted)
-		if err != nil {
-			return w.explain(err)
-		}
-		defer resp.Body.Close()
-		if d := resp.Header.Get("Docker-Content-Digest"); d != "" && !strings.EqualFold(d, doc.desc.Digest.String()) {
-			return fmt.Errorf("%w: registry stored manifest %s as %s", ErrVerify, doc.desc.Digest, printable(d))
-		}
+		f.r, f.buf, f.pos, f.err = r, bufio.NewReaderSize(r, 64<<10), 0, nil
+	}
+	if to == f.pos {
 		return nil
-	})
+	}
+	_, err := io.CopyN(io.Discard, f, to-f.pos)
+	if err != nil {
+		return fmt.Errorf("read over what is sent: %w", err)
+	}
+	return nil
+}
+
+func (f *outflow) close() {
+	if f.r != nil {
+		f.r.Close()
+		f.r = nil
+	}
 }
