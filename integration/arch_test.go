@@ -33,6 +33,7 @@ var arrows = map[string][]string{
 	"build/runconfig":      {},
 	"build":                {"imagestore", "imagestore/layer", "container", "build/runconfig"},
 	"build/source":         {"imagestore", "imagestore/layer", "cow/fsat", "whiteout"},
+	"build/output":         {"build/source", "imagestore", "imagestore/archive", "imagestore/layer", "cow/fsat"},
 	"build/place":          {"build/source", "imagestore", "imagestore/layer", "whiteout"},
 }
 
