@@ -91,7 +91,7 @@ func (s *Store) mark() (*marks, error) {
 			return nil, err
 		}
 	}
-	return m, nil
+	return m, s.markCache(m)
 }
 
 // markDescriptor marks what a descriptor of index.json needs.

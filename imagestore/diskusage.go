@@ -24,6 +24,7 @@ type DiskUsage struct {
 	Images []ImageUsage
 	Total  int64 // of all images, each file counted once
 	Active int64 // of that, what images with containers need
+	Cache  CacheUsage
 	Loose  int64 // needed by nothing: the next collection frees it
 }
 
@@ -73,6 +74,9 @@ func (s *Store) DiskUsage(ctx context.Context) (*DiskUsage, error) {
 		if in {
 			u.Active += t.size[path]
 		}
+	}
+	if u.Cache, err = s.cacheUsage(active); err != nil {
+		return nil, err
 	}
 	u.Loose, err = t.loose(active)
 	return u, err

@@ -31,6 +31,7 @@ var arrows = map[string][]string{
 	"container":            {"imagestore", "unionfs", "unionfs/keeper", "unionfs/transport", "cow", "cow/fsat"},
 	"container/layermount": {"unionfs", "cow"},
 	"build/runconfig":      {},
+	"build/dockerfile":     {"build/runconfig", "build/place", "build/source", "container/layermount", "imagestore", "imagestore/layer"},
 	"build":                {"imagestore", "imagestore/layer", "container", "build/runconfig"},
 	"build/source":         {"imagestore", "imagestore/layer", "cow/fsat", "whiteout"},
 	"build/output":         {"build/source", "imagestore", "imagestore/archive", "imagestore/layer", "cow/fsat"},

@@ -8,6 +8,7 @@ import (
 // docker also offers inside a group is built twice, once for each place.
 func commands() []*cli.Command {
 	return []*cli.Command{
+		buildCommand(),
 		chrootCommand(),
 		commitCommand(),
 		completionCommand(),
@@ -40,6 +41,7 @@ func commands() []*cli.Command {
 		systemGroup(),
 		completeCommand(),
 		manCommand(),
+		buildMountsCommand(),
 		overlayServerCommand(),
 		overlayKeepCommand(),
 		runnerCommand(),
@@ -52,6 +54,7 @@ func commands() []*cli.Command {
 // imageGroup is "unio image": the image commands under docker's other names.
 func imageGroup() *cli.Command {
 	return group("image", "Manage images",
+		buildCommand(),
 		historyCommand(),
 		importCommand(),
 		imageInspectCommand(),

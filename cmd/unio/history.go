@@ -141,8 +141,12 @@ func historyRows(ctx context.Context, st *imagestore.Store, img *imagestore.Imag
 		}
 		r.size, layers = size, layers[1:]
 	}
-	for _, r := range rows {
-		r.id, r.tags = img.ID, img.Names
+	for {
+		// An image has as many steps as there are from its row down: a build
+		// adds several to its base.
+		if at := len(steps) - len(img.Config.FullHistory()); at >= 0 && at < len(rows) {
+			rows[at].id, rows[at].tags = img.ID, img.Names
+		}
 		if img.Parent == "" {
 			break
 		}

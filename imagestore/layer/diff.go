@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -306,4 +307,19 @@ func errnoIs(err error, errnos ...unix.Errno) bool {
 		}
 	}
 	return false
+}
+
+// ClampTimes gives everything that was modified after latest that time, so
+// that a layer made by the same program at another time is the same.
+func (c *Changes) ClampTimes(latest time.Time) {
+	c.root.clamp(latest.Unix(), uint32(latest.Nanosecond()))
+}
+
+func (n *changeNode) clamp(sec int64, nsec uint32) {
+	if n.attr.Sec > sec || n.attr.Sec == sec && n.attr.Nsec > nsec {
+		n.attr.Sec, n.attr.Nsec = sec, nsec
+	}
+	for _, k := range n.kids {
+		k.clamp(sec, nsec)
+	}
 }
