@@ -15,6 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"unio/build/dockerfile"
+	"unio/cmd/unio/progress"
 	"unio/imagestore"
 	"unio/imagestore/registry"
 )
@@ -247,7 +248,9 @@ func (e *env) buildBase(c *cli.Context) func(context.Context, string, string, fu
 		if img != nil && (isID || !c.Bool("pull")) && fitsPlatform(img, platform) {
 			return img, nil
 		}
-		client, err := registryClient(c, newProgress(sayWriter(say), c.Bool("quiet")))
+		lines := progress.New(sayWriter(say), progress.Plain)
+		defer lines.Done()
+		client, err := registryClient(c, lines)
 		if err != nil {
 			return nil, err
 		}
