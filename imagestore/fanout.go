@@ -15,7 +15,7 @@ const (
 	// over costs nothing, small enough to stay in the processor's cache.
 	chunkSize = 256 << 10
 	// chunkQueue is how many chunks a sink may lag behind the fastest.
-	chunkQueue = 16
+	chunkQueue = 6
 )
 
 // chunk is a piece of a stream that several sinks read at the same time.

@@ -17,6 +17,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"unio/imagestore"
+	"unio/imagestore/blob"
 )
 
 const (
@@ -34,8 +35,31 @@ const (
 //
 // In index.json, ref.name holds the tag and io.containerd.image.name the full
 // name, as docker writes them.
+//
+// What is removed from the store meanwhile is saved all the same: the layers
+// are opened first, while nothing can be collected, and collection need not
+// wait for a reader that is slow.
 func Save(ctx context.Context, st *imagestore.Store, names []string, w io.Writer, o SaveOptions) error {
-	s := &saver{st: st, o: o, index: []ocispec.Descriptor{}, repositories: map[string]map[string]string{}}
+	s := &saver{
+		st: st, o: o, index: []ocispec.Descriptor{}, repositories: map[string]map[string]string{},
+		open: map[digest.Digest]*blob.Blob{},
+	}
+	defer s.close()
+	if err := s.prepare(ctx, names); err != nil {
+		return err
+	}
+	return s.write(ctx, newTarWriter(w))
+}
+
+// maxOpen is how many layers are open at once. Of more, collection has to
+// wait.
+const maxOpen = 512
+
+// prepare finds what is to be saved, and opens it.
+func (s *saver) prepare(ctx context.Context, names []string) (err error) {
+	if s.release, err = s.st.Hold(ctx); err != nil {
+		return err
+	}
 	for _, name := range names {
 		if err := s.selectImages(ctx, name); err != nil {
 			return err
@@ -46,7 +70,43 @@ func Save(ctx context.Context, st *imagestore.Store, names []string, w io.Writer
 			return err
 		}
 	}
-	return s.write(ctx, newTarWriter(w))
+	for _, l := range s.layers {
+		if s.open[l.Digest] != nil {
+			continue
+		}
+		if len(s.open) == maxOpen {
+			return nil
+		}
+		if s.open[l.Digest], err = s.openLayer(l); err != nil {
+			return err
+		}
+	}
+	s.release()
+	s.release = nil
+	return nil
+}
+
+func (s *saver) close() {
+	for _, b := range s.open {
+		if b != nil {
+			b.Close()
+		}
+	}
+	if s.release != nil {
+		s.release()
+	}
+}
+
+func (s *saver) openLayer(l ocispec.Descriptor) (*blob.Blob, error) {
+	b, err := s.st.Blob(l.Digest)
+	if err != nil {
+		return nil, err
+	}
+	if b.Size() != l.Size {
+		b.Close()
+		return nil, fmt.Errorf("%w: blob %s has %d bytes, its manifest says %d", imagestore.ErrCorrupt, l.Digest, b.Size(), l.Size)
+	}
+	return b, nil
 }
 
 // picked is an image to save with the names to save it under.
@@ -73,6 +133,9 @@ type saver struct {
 	repositories map[string]map[string]string // repository → tag → top layer
 	docs         []document                   // manifests and configs
 	layers       []ocispec.Descriptor
+
+	open    map[digest.Digest]*blob.Blob // layers
+	release func()                       // lets go of the store; nil: done
 }
 
 // savedImage is an entry of manifest.json. Its fields are in docker's order.
@@ -289,15 +352,18 @@ func (s *saver) folders() []string {
 	return slices.Sorted(maps.Keys(set))
 }
 
-func (s *saver) writeLayer(ctx context.Context, t *tarWriter, name string, l ocispec.Descriptor) error {
-	b, err := s.st.Blob(l.Digest)
-	if err != nil {
-		return err
+func (s *saver) writeLayer(ctx context.Context, t *tarWriter, name string, l ocispec.Descriptor) (err error) {
+	b := s.open[l.Digest]
+	if b == nil {
+		if b, err = s.openLayer(l); err != nil {
+			return err
+		}
+		s.open[l.Digest] = b
 	}
-	defer b.Close()
-	if b.Size() != l.Size {
-		return fmt.Errorf("%w: blob %s has %d bytes, its manifest says %d", imagestore.ErrCorrupt, l.Digest, b.Size(), l.Size)
-	}
+	defer func() {
+		delete(s.open, l.Digest)
+		b.Close()
+	}()
 	report := func(n int64) {
 		if s.o.Progress != nil {
 			s.o.Progress.Update(imagestore.Event{ID: imagestore.ShortID(l.Digest), Action: actionSave, Current: n, Total: l.Size})

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"unio/imagestore"
 	"unio/imagestore/blob"
 )
@@ -21,30 +23,84 @@ func SaveFile(ctx context.Context, st *imagestore.Store, names []string, path st
 	return WriteFile(path, func(w io.Writer) error { return Save(ctx, st, names, w, o) })
 }
 
-// WriteFile gives whatever write writes a file as [SaveFile] does.
+// WriteFile gives whatever write writes a file as [SaveFile] does. A process
+// that is killed leaves nothing where the filesystem knows files without a name
+// (O_TMPFILE, open(2)), and a file ".unio-save-…" elsewhere.
 func WriteFile(path string, write func(io.Writer) error) error {
 	if err := checkOutput(path); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".unio-save-*") // mode 0600
+	o, err := createOutput(path)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // fails after the rename, as it should
-	err = write(f)
+	err = write(o.File)
 	if err == nil {
-		err = f.Sync()
+		err = o.Sync()
 	}
-	if cerr := f.Close(); err == nil {
+	if err == nil {
+		err = o.publish()
+	}
+	if o.named {
+		_ = os.Remove(o.Name()) // fails after the rename, as it should
+	}
+	if cerr := o.Close(); err == nil {
 		err = cerr
 	}
 	if err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	return blob.SyncDir(filepath.Dir(path))
+}
+
+const tempPattern = ".unio-save-*"
+
+// output is a file that does not have its name yet.
+type output struct {
+	*os.File
+	path  string // what it will be
+	named bool   // it has a name that has to go
+}
+
+func createOutput(path string) (*output, error) {
+	o := &output{path: path}
+	dir := filepath.Dir(path)
+	var err error
+	if o.File, err = os.OpenFile(dir, unix.O_TMPFILE|os.O_WRONLY, 0o600); err != nil {
+		o.named = true
+		o.File, err = os.CreateTemp(dir, tempPattern) // mode 0600
+	}
+	return o, err
+}
+
+// publish gives the file its name. A link replaces nothing, so a file without
+// any name gets a passing one first where another file is to be replaced.
+func (o *output) publish() error {
+	if o.named {
+		return os.Rename(o.Name(), o.path)
+	}
+	err := o.link(o.path)
+	if !errors.Is(err, unix.EEXIST) {
 		return err
 	}
-	return blob.SyncDir(filepath.Dir(path))
+	taken, err := os.CreateTemp(filepath.Dir(o.path), tempPattern)
+	if err != nil {
+		return err
+	}
+	name := taken.Name()
+	if err := errors.Join(taken.Close(), os.Remove(name), o.link(name)); err != nil {
+		return err
+	}
+	return os.Rename(name, o.path)
+}
+
+// link gives a file of O_TMPFILE a name, as open(2) describes it.
+func (o *output) link(path string) error {
+	old := fmt.Sprintf("/proc/self/fd/%d", o.Fd())
+	if err := unix.Linkat(unix.AT_FDCWD, old, unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW); err != nil {
+		return &os.LinkError{Op: "link", Old: old, New: path, Err: err}
+	}
+	return nil
 }
 
 // checkOutput refuses what docker refuses, in its words.
