@@ -243,4 +243,3 @@ image_id: {{.ID}}
 created_at: {{.CreatedAt}}
 virtual_size: {{.Size}}
 `
-

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 
 	"github.com/distribution/reference"
 	"github.com/urfave/cli/v2"
@@ -117,7 +119,7 @@ func pull(c *cli.Context) error {
 		AllTags:  c.Bool("all-tags"),
 	})
 	if err != nil {
-		return err
+		return p.failed(err)
 	}
 	if mode, _ := progressMode(c); mode == progress.JSON {
 		p.Update(imagestore.Event{Action: ref.String()})
@@ -128,16 +130,38 @@ func pull(c *cli.Context) error {
 	return err
 }
 
+// transfer is the progress of a pull or push. What goes wrong once steps have
+// been shown belongs to them, as docker has it, and gets no "Error: ".
+type transfer struct {
+	progress.Display
+	began atomic.Bool
+}
+
+// Update shows a step.
+func (t *transfer) Update(e imagestore.Event) {
+	t.began.Store(true)
+	t.Display.Update(e)
+}
+
+// failed is the error of a transfer as it is to be shown.
+func (t *transfer) failed(err error) error {
+	if t.began.Load() {
+		return plainly(err)
+	}
+	return err
+}
+
 // transferProgress shows the progress of a pull or push, beginning with the
 // tag that was filled in.
-func transferProgress(c *cli.Context, ref reference.Named) (progress.Display, error) {
-	p, err := showProgress(c, envOf(c).stdout)
+func transferProgress(c *cli.Context, ref reference.Named) (*transfer, error) {
+	shown, err := showProgress(c, envOf(c).stdout)
 	if err != nil {
 		return nil, err
 	}
+	p := &transfer{Display: shown}
 	given, _ := reference.ParseNormalizedNamed(c.Args().First()) // remoteName has read it
 	if tagged, ok := ref.(reference.Tagged); ok && reference.IsNameOnly(given) {
-		p.Update(imagestore.Event{Action: "Using default tag: " + tagged.Tag()})
+		shown.Update(imagestore.Event{Action: "Using default tag: " + tagged.Tag()})
 	}
 	return p, nil
 }
@@ -152,9 +176,9 @@ func remoteName(c *cli.Context) (reference.Named, error) {
 	name, err := reference.ParseNormalizedNamed(c.Args().First())
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, plainly(err)
 	case c.Bool("all-tags") && !reference.IsNameOnly(name):
-		return nil, fmt.Errorf("tag can't be used with --all-tags/-a")
+		return nil, plainly(errors.New("tag can't be used with --all-tags/-a"))
 	case c.Bool("all-tags") || !reference.IsNameOnly(name):
 		return name, nil
 	}

@@ -49,8 +49,11 @@ func push(c *cli.Context) error {
 	_, err = client.Push(c.Context, st, ref.String(), registry.PushOptions{
 		AllTags: c.Bool("all-tags"), Compression: c.String("compression"),
 	})
-	if mode, _ := progressMode(c); err != nil || mode != progress.Quiet {
-		return err
+	if err != nil {
+		return p.failed(err)
+	}
+	if mode, _ := progressMode(c); mode != progress.Quiet {
+		return nil
 	}
 	_, err = fmt.Fprintln(e.stdout, ref)
 	return err

@@ -3,7 +3,10 @@ package registry
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/url"
+	"strings"
 
 	"github.com/distribution/reference"
 	"oras.land/oras-go/v2/registry/remote/auth"
@@ -31,7 +34,7 @@ func pullError(err error, ref reference.Named) error {
 			kind: ErrNotFound, err: err,
 		}
 	}
-	return err
+	return nobodyThere(err)
 }
 
 // pushError says in docker's words why a push to ref failed.
@@ -45,7 +48,23 @@ func pushError(err error, ref reference.Named) error {
 			kind: ErrNotFound, err: err,
 		}
 	}
-	return err
+	return nobodyThere(err)
+}
+
+// nobodyThere names the registry as a whole if no connection to it could be
+// made, as docker does, which always asks for /v2/ first.
+func nobodyThere(err error) error {
+	var sent *url.Error
+	var dial *net.OpError
+	if !errors.As(err, &sent) || !errors.As(err, &dial) || dial.Op != "dial" {
+		return err
+	}
+	u, parseErr := url.Parse(sent.URL)
+	if parseErr != nil || !strings.HasPrefix(u.Path, "/v2/") {
+		return err
+	}
+	base := url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/v2/"}
+	return &userError{text: fmt.Sprintf("Get %q: %v", base.String(), dial), kind: ErrUnreachable, err: err}
 }
 
 // registryCode reduces an error to one of the codes of the distribution spec,

@@ -3,39 +3,61 @@ package registry
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// ParsePlatform reads "os/arch[/variant]" or "arch", as docker's --platform
-// does, with the names in use for the same architecture brought into one
-// form. An empty string is this machine's platform.
+// ParsePlatform reads "os/arch[/variant]", "os" or "arch", as docker's
+// --platform does, with the names in use for the same architecture brought
+// into one form. An empty string is this machine's platform. Errors are those
+// of containerd's platforms package, which docker shows.
 func ParsePlatform(s string) (ocispec.Platform, error) {
+	mine := normalPlatform(ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH})
 	if s == "" {
-		return normalPlatform(ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}), nil
+		return mine, nil
 	}
-	parts := strings.Split(strings.ToLower(s), "/")
-	for _, p := range parts {
-		if p == "" || strings.Trim(p, "abcdefghijklmnopqrstuvwxyz0123456789_.-") != "" {
-			return ocispec.Platform{}, fmt.Errorf("%w: %q is not os/arch[/variant]", ErrPlatform, s)
+	parts := strings.Split(s, "/")
+	for _, part := range parts {
+		if part == "" || strings.Trim(part, platformLetters) != "" {
+			return ocispec.Platform{}, platformError("%q is an invalid component of %q: platform specifier component must match %q",
+				part, s, "^[A-Za-z0-9_-]+$")
 		}
 	}
-	var p ocispec.Platform
 	switch len(parts) {
 	case 1:
-		p = ocispec.Platform{OS: "linux", Architecture: parts[0]}
-		if parts[0] == "linux" {
-			p.Architecture = runtime.GOARCH
+		p := normalPlatform(ocispec.Platform{OS: mine.OS, Architecture: s})
+		switch {
+		case slices.Contains(knownSystems(), strings.ToLower(s)):
+			return normalPlatform(ocispec.Platform{OS: s, Architecture: mine.Architecture}), nil
+		case !slices.Contains(knownArchitectures(), p.Architecture):
+			return ocispec.Platform{}, platformError("%q: unknown operating system or architecture", s)
 		}
+		return p, nil
 	case 2:
-		p = ocispec.Platform{OS: parts[0], Architecture: parts[1]}
+		return normalPlatform(ocispec.Platform{OS: parts[0], Architecture: parts[1]}), nil
 	case 3:
-		p = ocispec.Platform{OS: parts[0], Architecture: parts[1], Variant: parts[2]}
-	default:
-		return p, fmt.Errorf("%w: %q is not os/arch[/variant]", ErrPlatform, s)
+		return normalPlatform(ocispec.Platform{OS: parts[0], Architecture: parts[1], Variant: parts[2]}), nil
 	}
-	return normalPlatform(p), nil
+	return ocispec.Platform{}, platformError("%q: cannot parse platform specifier", s)
+}
+
+const platformLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
+
+func platformError(format string, args ...any) error {
+	return &userError{text: fmt.Sprintf(format, args...) + ": invalid argument", kind: ErrPlatform}
+}
+
+// knownSystems and knownArchitectures are those that a platform of one word
+// may name: Go's, as docker has them.
+func knownSystems() []string {
+	return strings.Fields("aix android darwin dragonfly freebsd hurd illumos ios js linux nacl netbsd openbsd plan9 solaris windows zos")
+}
+
+func knownArchitectures() []string {
+	return strings.Fields("386 amd64 amd64p32 arm armbe arm64 arm64be loong64 mips mipsle mips64 mips64le mips64p32 mips64p32le " +
+		"ppc ppc64 ppc64le riscv riscv64 s390 s390x sparc sparc64 wasm")
 }
 
 // normalPlatform gives each platform one name, as containerd and docker

@@ -33,6 +33,10 @@ type Pulled struct {
 	Updated bool
 }
 
+// emptyImage is what Dockerfiles call an image without layers; no registry has
+// it.
+const emptyImage = hubName + "/library/scratch"
+
 // Pull brings an image, or with AllTags all images of a repository, into the
 // store. It reports docker's steps to the client's Progress and returns what
 // it brought, also if a later tag failed. Errors are in docker's words and
@@ -41,6 +45,9 @@ func (c *Client) Pull(ctx context.Context, st *imagestore.Store, ref string, o P
 	name, err := parseReference(ref, o.AllTags)
 	if err != nil {
 		return nil, err
+	}
+	if name.Name() == emptyImage {
+		return nil, &userError{text: "'scratch' is a reserved name", kind: ErrReference}
 	}
 	want, err := ParsePlatform(o.Platform)
 	if err != nil {
@@ -142,7 +149,11 @@ func (p *puller) one(ctx context.Context, name reference.Named) (Pulled, error) 
 	if err != nil {
 		return Pulled{}, err
 	}
-	p.c.step(tag, "Pulling from "+p.repo.path)
+	title := tag
+	if _, ok := name.(reference.Digested); ok {
+		title = name.String() // as docker shows it
+	}
+	p.c.step(title, "Pulling from "+p.repo.path)
 	names, err := storeNames(name, doc.desc.Digest)
 	if err != nil {
 		return Pulled{}, err

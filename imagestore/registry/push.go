@@ -51,12 +51,15 @@ func (c *Client) Push(ctx context.Context, st *imagestore.Store, ref string, o P
 	if err != nil {
 		return nil, err
 	}
+	c.step("", fmt.Sprintf("The push refers to repository [%s]", reference.TrimNamed(name)))
 	images, err := localImages(ctx, st, name, o.AllTags)
 	if err != nil {
 		return nil, err
 	}
-	c.step("", fmt.Sprintf("The push refers to repository [%s]", reference.TrimNamed(name)))
 	repo, ctx := c.repository(ctx, places[len(places)-1], "pull", "push")
+	if err := repo.reach(ctx); err != nil {
+		return nil, pushError(err, name)
+	}
 	p := &pusher{c: c, st: st, repo: repo, compression: o.Compression, sent: map[digest.Digest]sentLayer{}}
 	var done []Pushed
 	for _, img := range images {

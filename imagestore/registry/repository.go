@@ -85,6 +85,23 @@ func (r *repository) do(req *http.Request, accept ...int) (*http.Response, error
 	return accepted(resp, accept)
 }
 
+// reach finds out whether the registry can be connected to, and is content
+// with any answer. A push to one that is not there then ends before it has
+// said what it prepares, as docker's does.
+func (r *repository) reach(ctx context.Context) error {
+	return r.c.again(ctx, func() error {
+		req, err := r.request(ctx, http.MethodGet, &url.URL{Scheme: r.scheme, Host: r.host, Path: "/v2/"})
+		if err != nil {
+			return err
+		}
+		resp, err := r.c.plain.Do(req)
+		if err != nil {
+			return tidyURLError(err)
+		}
+		return resp.Body.Close()
+	})
+}
+
 // accepted returns the response if its status is one of those wanted, and
 // otherwise the error that it carries.
 func accepted(resp *http.Response, accept []int) (*http.Response, error) {
