@@ -1,25 +1,25 @@
 package container
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"os/signal"
-	"syscall"
+	"slices"
+	"strings"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"unio/container/inroot"
+	"unio/container/runner"
+	"unio/container/runspec"
 )
 
-// Exit codes of [Chroot] that are not the program's own, as in docker run.
-const (
-	CodeFailed        = 125 // the container could not be set up
-	CodeNotExecutable = 126
-	CodeNotFound      = 127
-)
+// CodeFailed is the exit code of [Chroot] when the container could not be set
+// up, as in docker run.
+const CodeFailed = runner.CodeFailed
 
 // ChrootOptions describe a program and the folder that becomes its root.
 type ChrootOptions struct {
@@ -30,23 +30,9 @@ type ChrootOptions struct {
 	User string   // USER[:GROUP] of the image; empty: root
 
 	// Runner is the command line, the path of the program first, of a
-	// process that calls [RunProgram] with descriptor 3.
+	// process that calls runner.Main with descriptor 3.
 	Runner                []string
 	Stdin, Stdout, Stderr *os.File
-}
-
-// job is what the runner is told, in JSON, over its control socket.
-type job struct {
-	Root, Dir, User string
-	Args, Env       []string
-	Rootless        bool
-}
-
-// outcome is what the runner says before the program takes its place.
-type outcome struct {
-	Made  []madePoint // what was made in the root to mount on
-	Error string
-	Code  int
 }
 
 // Chroot runs a program with another root folder, in a mount namespace of its
@@ -59,96 +45,76 @@ type outcome struct {
 // passed on. The code is the program's, 128+N after signal N, or one of the
 // codes above with an error.
 func Chroot(ctx context.Context, o ChrootOptions) (code int, err error) {
-	ours, theirs, err := socketPair()
+	spec, files, err := o.describe()
 	if err != nil {
 		return CodeFailed, err
-	}
-	defer ours.Close()
-	defer theirs.Close()
-	if err := closeOnExec(); err != nil {
-		return CodeFailed, err
-	}
-	rootless := os.Geteuid() != 0
-	cmd := &exec.Cmd{
-		Path: o.Runner[0], Args: append([]string{"unio"}, o.Runner[1:]...), Dir: "/",
-		Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr,
-		ExtraFiles: []*os.File{theirs}, SysProcAttr: namespaces(rootless),
 	}
 	restore := keepTerminal(o.Stdin)
 	defer restore()
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, forwarded()...)
 	defer signal.Stop(signals)
-	if err := cmd.Start(); err != nil {
-		return CodeFailed, startError(err, rootless)
-	}
-	theirs.Close()
-	go forward(signals, cmd.Process, o.Stdin)
-	got, err := instruct(ours, job{
-		Root: o.Root, Dir: o.Dir, User: o.User, Args: o.Args, Env: o.Env, Rootless: rootless,
+	p, err := runner.Start(context.WithoutCancel(ctx), runner.Options{
+		Spec: spec, Files: files, Command: o.Runner, Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr,
+		Foreground: true, StrictCwd: true, ClearAll: true,
 	})
-	waitErr := cmd.Wait()
-	clearPoints(o.Root, got.Made)
-	switch {
-	case got.Error != "":
-		return got.Code, errors.New(got.Error)
-	case err != nil:
-		return CodeFailed, err
+	var failed *runner.StartError
+	if errors.As(err, &failed) {
+		return failed.Code, err
 	}
-	return exitCode(cmd.ProcessState, waitErr)
+	go forward(signals, p, o.Stdin)
+	return p.Wait()
 }
 
-// namespaces asks for a mount namespace and, without root, for a user
-// namespace in which the caller is root.
-func namespaces(rootless bool) *syscall.SysProcAttr {
-	attr := &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
+// describe says what the program sees: the host but for its mounts.
+func (o *ChrootOptions) describe() (*specs.Spec, []runspec.File, error) {
+	root, err := inroot.Dir(o.Root)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer unix.Close(root)
+	who, err := runspec.FindUser(root, o.User)
+	if err != nil {
+		return nil, nil, err
+	}
+	env := slices.Clone(o.Env)
+	for _, add := range []string{"PATH=" + runspec.DefaultPath, "HOME=" + who.Home, "TERM=xterm"} {
+		name, _, _ := strings.Cut(add, "=")
+		if _, ok := runspec.LookupEnv(env, name); !ok {
+			env = append(env, add)
+		}
+	}
+	spec := &specs.Spec{
+		Root:    &specs.Root{Path: o.Root},
+		Process: &specs.Process{Args: o.Args, Env: env, Cwd: cmp.Or(o.Dir, "/"), User: who.User},
+		Linux:   &specs.Linux{Namespaces: []specs.LinuxNamespace{{Type: specs.MountNamespace}}},
+	}
+	rootless := os.Geteuid() != 0
 	if rootless {
-		attr.Cloneflags |= unix.CLONE_NEWUSER
-		attr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Geteuid(), Size: 1}}
-		attr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}}
+		spec.Linux.Namespaces = append(spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+		spec.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: uint32(os.Geteuid()), Size: 1}}
+		spec.Linux.GIDMappings = []specs.LinuxIDMapping{{HostID: uint32(os.Getegid()), Size: 1}}
 	}
-	return attr
+	spec.Mounts = chrootMounts(rootless)
+	files, err := runspec.NetFiles(spec, runspec.NetOptions{})
+	return spec, files, err
 }
 
-func startError(err error, rootless bool) error {
-	if rootless && (errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EACCES)) {
-		return fmt.Errorf("this system lets only root make namespaces: %w "+
-			"(see the sysctls user.max_user_namespaces and kernel.unprivileged_userns_clone)", err)
+// chrootMounts lists the filesystems of a chroot, in the order of mounting.
+func chrootMounts(rootless bool) []specs.Mount {
+	quiet := []string{"nosuid", "nodev", "noexec"}
+	pts := []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"}
+	if !rootless {
+		pts = append(pts, "gid=5") // the group tty of every Linux system
 	}
-	return fmt.Errorf("start the runner: %w", err)
-}
-
-// instruct sends the job and reads what the runner says until the program has
-// taken its place.
-func instruct(control *os.File, j job) (outcome, error) {
-	if err := json.NewEncoder(control).Encode(j); err != nil {
-		return outcome{}, fmt.Errorf("instruct the runner: %w", err)
+	return []specs.Mount{
+		{Destination: "/proc", Type: "proc", Source: "proc", Options: quiet},
+		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: append([]string{"ro"}, quiet...)},
+		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=0755", "size=65536k"}},
+		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: pts},
+		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: append([]string{"mode=1777", "size=65536k"}, quiet...)},
+		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: quiet},
 	}
-	var last outcome
-	for dec := json.NewDecoder(control); ; {
-		var got outcome
-		err := dec.Decode(&got)
-		if errors.Is(err, io.EOF) {
-			return last, nil
-		}
-		if err != nil {
-			return last, fmt.Errorf("listen to the runner: %w", err)
-		}
-		last.Made = append(last.Made, got.Made...)
-		last.Error, last.Code = got.Error, got.Code
-	}
-}
-
-// exitCode is a shell's view of how a process ended.
-func exitCode(state *os.ProcessState, waitErr error) (int, error) {
-	status, ok := state.Sys().(syscall.WaitStatus)
-	switch {
-	case !ok:
-		return CodeFailed, waitErr
-	case status.Signaled():
-		return 128 + int(status.Signal()), nil
-	}
-	return status.ExitStatus(), nil
 }
 
 // forwarded are the signals that are passed on to the program.
@@ -161,13 +127,15 @@ func forwarded() []os.Signal {
 
 // forward passes signals on until the channel's sender stops. What a terminal
 // sends to its foreground processes the program has got already.
-func forward(signals <-chan os.Signal, p *os.Process, stdin *os.File) {
+func forward(signals <-chan os.Signal, p *runner.Process, stdin *os.File) {
 	for sig := range signals {
 		fromKeys := sig == unix.SIGINT || sig == unix.SIGQUIT
 		if fromKeys && inForeground(stdin) {
 			continue
 		}
-		_ = p.Signal(sig) // it may have ended just now
+		if s, ok := sig.(unix.Signal); ok {
+			_ = p.Signal(s) // it may have ended just now
+		}
 	}
 }
 

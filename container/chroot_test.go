@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"unio/container/runspec"
 )
 
 // busyboxRoot makes a root folder, a filesystem of its own, with a shell and
@@ -115,12 +117,12 @@ func TestChrootCodes(t *testing.T) {
 		{[]string{"sh", "-c", "exit 0"}, 0, ""},
 		{[]string{"sh", "-c", "exit 7"}, 7, ""},
 		{[]string{"sh", "-c", "kill -9 $$"}, 137, ""},
-		{[]string{"nothing"}, 127, `exec "nothing": executable file not found in $PATH`},
-		{[]string{"/bin/nothing"}, 127, "exec /bin/nothing: no such file or directory"},
+		{[]string{"nothing"}, 127, `exec: "nothing": executable file not found in $PATH`},
+		{[]string{"/bin/nothing"}, 127, `exec: "/bin/nothing": stat /bin/nothing: no such file or directory`},
 		{[]string{"/bin/odd"}, 127, "interpreter or loader that it names is missing"},
-		{[]string{"/bin/plain"}, 126, "exec /bin/plain: permission denied"},
-		{[]string{"plain"}, 126, "exec /bin/plain: permission denied"},
-		{[]string{"/etc"}, 126, "exec /etc: permission denied"},
+		{[]string{"/bin/plain"}, 126, `exec: "/bin/plain": permission denied`},
+		{[]string{"plain"}, 126, `exec: "plain": permission denied`},
+		{[]string{"/etc"}, 126, `exec: "/etc": is a directory`},
 	} {
 		r := runIn(t, ChrootOptions{Root: root, Args: test.args})
 		got := ""
@@ -140,7 +142,7 @@ func TestChrootSurroundings(t *testing.T) {
 	root := busyboxRoot(t)
 	before := mountsBelow(t, root)
 	for script, want := range map[string]string{
-		"echo $PATH":                   DefaultPath,
+		"echo $PATH":                   runspec.DefaultPath,
 		"echo $HOME":                   "/root",
 		"pwd":                          "/",
 		"id -u":                        "0",

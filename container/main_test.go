@@ -1,23 +1,21 @@
 package container
 
 import (
-	"fmt"
 	"log/slog"
 	"os"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
+
+	"unio/container/runner"
 )
 
 // TestMain lets the tests run this binary as the processes that the package
 // starts.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "runner" {
-		if err := RunProgram(os.NewFile(3, "control")); err != nil {
-			fmt.Fprintln(os.Stderr, "runner:", err)
-		}
-		os.Exit(1)
+		os.Exit(runner.ExitCode(runner.Main(os.NewFile(3, "control"))))
 	}
 	os.Exit(m.Run())
 }

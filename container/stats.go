@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"time"
 
+	"unio/container/inroot"
 	"unio/cow"
 	"unio/unionfs/transport"
 )
@@ -120,7 +121,7 @@ func (s *Store) inMountsDir(id, kind string, do func(path string) error) error {
 		return err
 	}
 	defer dir.Close()
-	return do(fdPath(int(dir.Fd())) + "/" + id[:16] + "." + kind)
+	return do(inroot.FDPath(int(dir.Fd())) + "/" + id[:16] + "." + kind)
 }
 
 // socket is one on which a server answers.

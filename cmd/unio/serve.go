@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"unio/container"
+	"unio/container/runner"
 )
 
 // controlFD is the descriptor on which the hidden commands talk with the unio
@@ -45,17 +46,20 @@ func keepCommand() *cli.Command {
 	}
 }
 
-// runnerCommand prepares a root folder in a mount namespace of its own and
-// becomes the program of "unio chroot".
+// runnerCommand prepares the surroundings of a program and becomes it, or stays
+// as its parent.
 func runnerCommand() *cli.Command {
 	return &cli.Command{
-		Name: "runner", Usage: "Run a program in a root folder (started by chroot)", Hidden: true,
+		Name: "runner", Usage: "Run a program in a container (started by others)", Hidden: true,
 		Action: func(c *cli.Context) error {
 			control, err := controlSocket()
 			if err != nil {
 				return err
 			}
-			return silent(container.RunProgram(control))
+			if code := runner.ExitCode(runner.Main(control)); code != 0 {
+				return &exitError{code: code} // an error has been told already
+			}
+			return nil
 		},
 	}
 }

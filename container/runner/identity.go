@@ -1,0 +1,200 @@
+package runner
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/moby/sys/capability"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// Identities and capabilities belong to threads. What is below changes the
+// thread that Main has locked, which then calls exec; the other threads do not
+// outlive that.
+
+// limit sets what a process can only lower, or needs root to raise.
+func (c *child) limit() error {
+	p := c.Spec.Process
+	for _, l := range p.Rlimits {
+		number, ok := rlimits()[l.Type]
+		if !ok {
+			return fmt.Errorf("unknown limit %s", l.Type)
+		}
+		if err := unix.Setrlimit(number, &unix.Rlimit{Cur: l.Soft, Max: l.Hard}); err != nil {
+			return fmt.Errorf("error setting rlimits for ready process: error setting rlimit type %d: %w", number, err)
+		}
+	}
+	return nil
+}
+
+// rlimits are the kernel's numbers of limits (setrlimit(2)).
+func rlimits() map[string]int {
+	return map[string]int{
+		"RLIMIT_AS": unix.RLIMIT_AS, "RLIMIT_CORE": unix.RLIMIT_CORE, "RLIMIT_CPU": unix.RLIMIT_CPU,
+		"RLIMIT_DATA": unix.RLIMIT_DATA, "RLIMIT_FSIZE": unix.RLIMIT_FSIZE, "RLIMIT_LOCKS": unix.RLIMIT_LOCKS,
+		"RLIMIT_MEMLOCK": unix.RLIMIT_MEMLOCK, "RLIMIT_MSGQUEUE": unix.RLIMIT_MSGQUEUE, "RLIMIT_NICE": unix.RLIMIT_NICE,
+		"RLIMIT_NOFILE": unix.RLIMIT_NOFILE, "RLIMIT_NPROC": unix.RLIMIT_NPROC, "RLIMIT_RSS": unix.RLIMIT_RSS,
+		"RLIMIT_RTPRIO": unix.RLIMIT_RTPRIO, "RLIMIT_RTTIME": unix.RLIMIT_RTTIME,
+		"RLIMIT_SIGPENDING": unix.RLIMIT_SIGPENDING, "RLIMIT_STACK": unix.RLIMIT_STACK,
+	}
+}
+
+// become takes on the program's user, groups and capabilities.
+func (c *child) become() error {
+	p := c.Spec.Process
+	if !c.Foreground {
+		if err := lendStreams(int(p.User.UID)); err != nil {
+			return err
+		}
+	}
+	caps := p.Capabilities
+	if caps != nil {
+		if err := dropBounding(caps.Bounding); err != nil {
+			return err
+		}
+		if err := unix.Prctl(unix.PR_SET_KEEPCAPS, 1, 0, 0, 0); err != nil {
+			return fmt.Errorf("keep capabilities: %w", err)
+		}
+	}
+	if err := c.changeUser(&p.User); err != nil {
+		return err
+	}
+	if caps != nil {
+		if err := setCaps(caps); err != nil {
+			return err
+		}
+	}
+	if p.NoNewPrivileges {
+		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+			return fmt.Errorf("set no_new_privs: %w", err)
+		}
+	}
+	return c.tie()
+}
+
+// tie makes the death of our parent ours. Whoever died before that has hung up.
+func (c *child) tie() error {
+	if !c.Tied {
+		return nil
+	}
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return fmt.Errorf("follow the parent: %w", err)
+	}
+	poll := []unix.PollFd{{Fd: int32(c.control.Fd())}}
+	if _, err := unix.Poll(poll, 0); err == nil && poll[0].Revents&unix.POLLHUP != 0 {
+		return errors.New("the one who started this container has died")
+	}
+	return nil
+}
+
+// changeUser changes groups first, while that is allowed. In a user namespace
+// with one group the groups stay as they are.
+func (c *child) changeUser(u *specs.User) error {
+	if c.single && u.UID == 0 && u.GID == 0 {
+		return nil
+	}
+	if c.single {
+		return fmt.Errorf("user %d:%d: without root there is only user 0 in the container", u.UID, u.GID)
+	}
+	if err := setgroups(u.AdditionalGids); err != nil {
+		return fmt.Errorf("set supplementary groups: %w", err)
+	}
+	gid, uid := uintptr(u.GID), uintptr(u.UID)
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, gid, gid, gid); errno != 0 {
+		return fmt.Errorf("set group %d: %w", u.GID, errno)
+	}
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uid, uid, uid); errno != 0 {
+		return fmt.Errorf("set user %d: %w", u.UID, errno)
+	}
+	return nil
+}
+
+// singleUser reports whether there is one user only, root, in our namespace.
+func singleUser() bool {
+	data, err := os.ReadFile("/proc/self/uid_map")
+	fields := strings.Fields(string(data))
+	return err == nil && len(fields) == 3 && fields[2] == "1"
+}
+
+// lendStreams makes the standard streams the user's, so that programs can open
+// /dev/stdout anew. /dev/null is everybody's.
+func lendStreams(uid int) error {
+	var null unix.Stat_t
+	haveNull := unix.Stat(os.DevNull, &null) == nil
+	for fd := range 3 {
+		var st unix.Stat_t
+		if unix.Fstat(fd, &st) != nil || int(st.Uid) == uid || haveNull && st.Rdev == null.Rdev && st.Mode&unix.S_IFMT == unix.S_IFCHR {
+			continue
+		}
+		err := unix.Fchown(fd, uid, -1)
+		harmless := errors.Is(err, unix.EPERM) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EROFS)
+		if err != nil && !harmless {
+			return fmt.Errorf("give a stream to user %d: %w", uid, err)
+		}
+	}
+	return nil
+}
+
+// dropBounding takes away what no program in here may ever get.
+func dropBounding(keep []string) error {
+	last, err := capability.LastCap()
+	if err != nil {
+		return fmt.Errorf("find the kernel's capabilities: %w", err)
+	}
+	for c := capability.Cap(0); c <= last; c++ {
+		if slices.Contains(keep, capName(c)) {
+			continue
+		}
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0); err != nil {
+			return fmt.Errorf("drop %s: %w", capName(c), err)
+		}
+	}
+	return nil
+}
+
+func capName(c capability.Cap) string { return "CAP_" + strings.ToUpper(c.String()) }
+
+// setCaps sets the capabilities of this thread, ambient ones last.
+func setCaps(caps *specs.LinuxCapabilities) error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	effective, permitted, inheritable := capMask(caps.Effective), capMask(caps.Permitted), capMask(caps.Inheritable)
+	for i := range data {
+		data[i].Effective = uint32(effective >> (32 * i))
+		data[i].Permitted = uint32(permitted >> (32 * i))
+		data[i].Inheritable = uint32(inheritable >> (32 * i))
+	}
+	if err := unix.Capset(&header, &data[0]); err != nil {
+		return fmt.Errorf("set capabilities: %w", err)
+	}
+	_ = unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+	for _, name := range caps.Ambient {
+		if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, uintptr(capNumber(name)), 0, 0); err != nil {
+			return fmt.Errorf("raise %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// capMask is a set of capabilities as bits; unknown names are left out.
+func capMask(names []string) (mask uint64) {
+	for _, name := range names {
+		if n := capNumber(name); n >= 0 {
+			mask |= 1 << n
+		}
+	}
+	return mask
+}
+
+func capNumber(name string) int {
+	for _, c := range capability.ListKnown() {
+		if capName(c) == name {
+			return int(c)
+		}
+	}
+	return -1
+}

@@ -1,0 +1,49 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Exec runs a further program in the namespaces and cgroups of a process, which
+// is that of a container. Of the Spec, Process says what; Linux is not used.
+// [Process.Wait] gives the program's code.
+func Exec(ctx context.Context, pid int, o Options) (*Process, error) {
+	if o.Spec == nil || o.Spec.Process == nil || len(o.Spec.Process.Args) == 0 {
+		return nil, failed(errors.New("no command specified"))
+	}
+	if o.Spec.Process.Terminal && o.Console == nil {
+		return nil, failed(errors.New("a terminal was asked for, but there is none"))
+	}
+	l := &launch{
+		o: &o, groups: cgroupsOf(pid), attr: &syscall.SysProcAttr{Setsid: !o.Foreground},
+		job: job{
+			Spec: o.Spec, Join: pid, Tied: o.Tied, Foreground: o.Foreground, Command: o.Command,
+		},
+	}
+	p, err := l.start(ctx)
+	return p, failed(err)
+}
+
+// join enters the namespaces of the process that the job names. Those that are
+// ours already are left out; entering one's own user namespace is an error.
+func (c *child) join() error {
+	fd, err := unix.PidfdOpen(c.Join, 0)
+	if err != nil {
+		return fmt.Errorf("find process %d of the container: %w", c.Join, err)
+	}
+	defer unix.Close(fd)
+	// A folder of files that threads share keeps them in one mount namespace.
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return fmt.Errorf("leave the other threads: %w", err)
+	}
+	const all = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP
+	if err := unix.Setns(fd, all); err != nil {
+		return fmt.Errorf("join the container of process %d: %w", c.Join, err)
+	}
+	return nil
+}

@@ -1,0 +1,146 @@
+package runspec
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/moby/sys/capability"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"unio/imagestore"
+)
+
+// DefaultCapabilities are what root of a container may do by default: docker's
+// list (moby, oci/caps/defaults.go).
+func DefaultCapabilities() []string {
+	return []string{
+		"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID",
+		"CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
+	}
+}
+
+// allCapabilities are those that this process may hand out: what it is bound to
+// itself cannot be given to anyone.
+func allCapabilities() ([]string, error) {
+	self, err := capability.NewPid2(0)
+	if err == nil {
+		err = self.Load()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the own capabilities: %w", err)
+	}
+	var list []string
+	for _, c := range capability.ListKnown() {
+		if self.Get(capability.BOUNDING, c) {
+			list = append(list, capName(c))
+		}
+	}
+	return list, nil
+}
+
+func capName(c capability.Cap) string { return "CAP_" + strings.ToUpper(c.String()) }
+
+// setCapabilities applies --cap-add, --cap-drop, --privileged and
+// --security-opt no-new-privileges.
+func setCapabilities(spec *specs.Spec, _ *imagestore.RunConfig, o *Options) error {
+	list, err := o.capabilities()
+	if err != nil {
+		return err
+	}
+	p := spec.Process
+	p.Capabilities = &specs.LinuxCapabilities{Bounding: list}
+	if p.User.UID == 0 { // others get theirs from the files they run
+		p.Capabilities.Effective, p.Capabilities.Permitted = list, list
+	}
+	return setSecurity(spec, o)
+}
+
+// capabilities is the set that is left of the default one. ALL in both lists
+// means what moby makes of it (oci/caps/utils.go): drop is looked at first.
+func (o *Options) capabilities() ([]string, error) {
+	all, err := allCapabilities()
+	if err != nil || o.Privileged {
+		return all, err
+	}
+	add, err := normalize(o.CapAdd)
+	if err != nil {
+		return nil, err
+	}
+	drop, err := normalize(o.CapDrop)
+	if err != nil {
+		return nil, err
+	}
+	var base []string
+	switch {
+	case slices.Contains(drop, "ALL") && slices.Contains(add, "ALL"):
+		base = all
+	case slices.Contains(drop, "ALL"):
+		return without(add, []string{"ALL"}), nil
+	case slices.Contains(add, "ALL"):
+		return without(all, drop), nil
+	default:
+		base = without(DefaultCapabilities(), drop)
+	}
+	for _, c := range add {
+		if c != "ALL" && !slices.Contains(base, c) {
+			base = append(base, c)
+		}
+	}
+	// The default ones may be beyond us, as inside of another container.
+	return slices.DeleteFunc(base, func(c string) bool { return !slices.Contains(all, c) && !slices.Contains(add, c) }), nil
+}
+
+func without(list, drop []string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(c string) bool { return slices.Contains(drop, c) })
+}
+
+// normalize spells capabilities as the kernel's headers do.
+func normalize(names []string) ([]string, error) {
+	var list []string
+	for _, name := range names {
+		c := strings.ToUpper(name)
+		if c != "ALL" && !strings.HasPrefix(c, "CAP_") {
+			c = "CAP_" + c
+		}
+		known := slices.ContainsFunc(capability.ListKnown(), func(k capability.Cap) bool { return capName(k) == c })
+		if c != "ALL" && !known {
+			return nil, fmt.Errorf("invalid capability: %q", name)
+		}
+		list = append(list, c)
+	}
+	return list, nil
+}
+
+// setSecurity reads --security-opt. What would need a security module is
+// accepted where it asks for less than there is anyway.
+func setSecurity(spec *specs.Spec, o *Options) error {
+	for _, opt := range o.SecurityOpts {
+		name, value, found := strings.Cut(opt, "=")
+		if !found {
+			name, value, _ = strings.Cut(opt, ":") // docker's older form
+		}
+		switch name {
+		case "no-new-privileges":
+			if value != "" && value != "true" && value != "false" {
+				return fmt.Errorf("invalid --security-opt 2: %q", opt)
+			}
+			spec.Process.NoNewPrivileges = value != "false"
+		case "seccomp", "apparmor", "label", "systempaths":
+			if err := spareSecurity(spec, name, value); err != nil {
+				return err
+			}
+		default:
+			return fmt.Errorf("invalid --security-opt 2: %q", opt)
+		}
+	}
+	return nil
+}
+
+func spareSecurity(_ *specs.Spec, name, value string) error {
+	switch {
+	case value == "unconfined", name == "label" && value == "disable":
+		return nil
+	}
+	return fmt.Errorf("--security-opt %s=%s is not supported: only %s=unconfined is", name, value, name)
+}
