@@ -53,7 +53,7 @@ var outside = map[string][]string{
 	"github.com/klauspost/compress":   {"imagestore", "imagestore/archive", "imagestore/registry", "imagestore/layer", "build"},
 	"github.com/google/renameio/v2":   {"imagestore", "imagestore/blob", "imagestore/layer", "container", "imagestore/archive", "imagestore/registry", "cmd/"},
 	"github.com/moby/buildkit":        {"build", "build/"},
-	"github.com/moby/sys/user":        {"container", "cmd/"},
+	"github.com/moby/sys/user":        {"container/runspec", "build/place", "cmd/"},
 	"github.com/rogpeppe/go-internal": {},
 }
 
