@@ -13,7 +13,8 @@ import (
 	"unio/build/runconfig"
 )
 
-// ErrChange says that a line of -c cannot be applied.
+// ErrChange says that a line of -c cannot be applied. Errors of that kind read
+// as docker's, without its text.
 var ErrChange = errors.New("invalid change")
 
 // isChange reports whether a Dockerfile instruction, in small letters, may
@@ -27,6 +28,11 @@ func isChange(name string) bool {
 	return false
 }
 
+type changeError struct{ err error }
+
+func (e *changeError) Error() string   { return e.err.Error() }
+func (e *changeError) Unwrap() []error { return []error{ErrChange, e.err} }
+
 // ApplyChanges applies Dockerfile instructions to a config, in order, as
 // docker's commit -c and import -c do. Variables in them stand for those of
 // the config's environment. After an error, which wraps ErrChange, the config
@@ -37,12 +43,12 @@ func ApplyChanges(cfg *dockerspec.DockerOCIImageConfig, lines []string) error {
 	}
 	parsed, err := parser.Parse(strings.NewReader(strings.Join(lines, "\n")))
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrChange, err)
+		return &changeError{err}
 	}
 	ch := &changer{editor: runconfig.Editor{Config: cfg}, lex: shell.NewLex(parsed.EscapeToken)}
 	for _, node := range parsed.AST.Children {
 		if err := ch.apply(node); err != nil {
-			return fmt.Errorf("%w: %w", ErrChange, err)
+			return &changeError{err}
 		}
 	}
 	return nil

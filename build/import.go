@@ -18,7 +18,7 @@ type ImportOptions struct {
 	// Reader gives a tar, plain or compressed by gzip, zstd, bzip2 or xz.
 	Reader io.Reader
 	Size   int64  // of what Reader gives, bytes, for progress; 0: unknown
-	From   string // where it comes from, for the history: a path, a URL or "-"
+	From   string // where it comes from, for errors and the history: a path, a URL or "-"
 
 	Name     string           // NAME[:TAG]; empty: the image has only its ID
 	Message  string           // comment of the history; empty: "Imported from …"

@@ -103,12 +103,19 @@ func TestLookup(t *testing.T) {
 		}
 	}
 	for name, msg := range map[string]string{
-		"nope": "No such image: nope:latest", "debian:13": "No such image: debian:13", "Debian": "No such image: Debian",
-		"": "No such image: ", "x/y:1": "No such image: x/y:1", "../x": "No such image: ../x",
+		"nope": "No such image: nope:latest", "debian:13": "No such image: debian:13", "x/y:1": "No such image: x/y:1",
 		digest.FromString("?").String():             "No such image: " + digest.FromString("?").String(),
 		"debian@" + digest.FromString("?").String(): "No such image: debian@" + digest.FromString("?").String(),
 	} {
 		if _, err := s.Lookup(bg, name); !errors.Is(err, ErrNotFound) || err.Error() != msg {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	for name, msg := range map[string]string{
+		"Debian": "invalid reference format: repository name (library/Debian) must be lowercase",
+		"":       "invalid reference format", "../x": "invalid reference format",
+	} {
+		if _, err := s.Lookup(bg, name); !errors.Is(err, ErrInvalid) || err.Error() != msg {
 			t.Errorf("%q: %v", name, err)
 		}
 	}

@@ -124,7 +124,7 @@ func (s *Store) descriptorsOf(r *refs, id digest.Digest) []ocispec.Descriptor {
 
 // Lookup finds an image by name ("debian", "debian:12", "debian@sha256:…"),
 // by ID, or by a prefix of an ID that no other image has; names win over
-// prefixes. Errors: [ErrNotFound], [ErrAmbiguous], [ErrCorrupt].
+// prefixes. Errors: [ErrNotFound], [ErrInvalid], [ErrAmbiguous], [ErrCorrupt].
 func (s *Store) Lookup(ctx context.Context, nameOrID string) (*Image, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

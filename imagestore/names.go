@@ -105,11 +105,12 @@ func ShortID(d digest.Digest) string {
 	return hex
 }
 
-// notFound is docker's error for a name that no image answers to.
+// notFound is docker's error for a name that no image answers to, or that is
+// none.
 func notFound(name string) error {
 	ref, err := reference.ParseAnyReference(name)
 	if err != nil {
-		return message(ErrNotFound, "No such image: %s", name)
+		return message(ErrInvalid, "%s", nameError(err))
 	}
 	if n, ok := ref.(reference.Named); ok {
 		ref = reference.TagNameOnly(n)

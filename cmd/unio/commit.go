@@ -35,7 +35,7 @@ func commitContainer(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	p, err := showProgress(c, e.stderr)
+	p, err := showOwnProgress(c, e.stderr)
 	if err != nil {
 		return err
 	}

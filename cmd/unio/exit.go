@@ -28,6 +28,7 @@ type usageError struct {
 	msg     string
 	app     *cli.App
 	command *cli.Command // nil: the application itself
+	see     bool         // the hint begins with "See" instead of "Run"
 }
 
 func (e *usageError) Error() string { return e.msg }
@@ -38,7 +39,11 @@ func (e *usageError) hint() string {
 	if e.command == nil && e.code == exitFailure {
 		return fmt.Sprintf("Run '%s --help' for more information\n", e.app.HelpName)
 	}
-	return usageHint(e.app, e.command)
+	hint := usageHint(e.app, e.command)
+	if e.see {
+		return strings.Replace(hint, "\nRun ", "\nSee ", 1)
+	}
+	return hint
 }
 
 // exitError is an error that ends the program with another code than 1. A nil
@@ -192,6 +197,7 @@ func rangeArgs(low, high int) cli.BeforeFunc {
 		return &usageError{
 			code: exitFailure, app: c.App, command: c.Command,
 			msg: fmt.Sprintf("unio: '%s' %s", c.Command.HelpName, wantedArgs(low, high)),
+			see: high < 0, // docker's words differ so
 		}
 	}
 }

@@ -19,7 +19,7 @@ func exportCommand() *cli.Command {
 		Before:    exactArgs(1),
 		Action:    export,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "Write to a `file`, instead of STDOUT"},
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "Write to a file, instead of STDOUT"},
 		},
 	}
 }

@@ -18,6 +18,8 @@ type line struct {
 	args    []string
 	help    bool // --help was among the flags
 	bare    bool // a group was named without a command of it
+	// shortHelp: it was -h, which docker calls deprecated.
+	shortHelp bool
 }
 
 func (l *line) usage() string { return usageText(l.app, l.command) }
@@ -56,13 +58,14 @@ func (l *line) enter(children []*cli.Command, rest []string) ([]string, error) {
 	}
 	l.command = children[i]
 	l.args = append(l.args, rest[0])
-	toFirst := len(l.command.Subcommands) > 0 || runsProgram(l.command)
+	toFirst := len(l.command.Subcommands) > 0 || flagsFirst(l.command)
 	return l.scan(l.command.Flags, rest[1:], toFirst)
 }
 
-// runsProgram reports whether a command's arguments are a target and then a
-// program's own command line, whose flags are not ours.
-func runsProgram(c *cli.Command) bool { return c.Name == "chroot" }
+// flagsFirst reports whether a command's flags must stand before its
+// arguments: where those end in a program's own command line, and where docker
+// has it so.
+func flagsFirst(c *cli.Command) bool { return c.Name == "chroot" || c.Name == "tag" }
 
 // scan appends the flags among args to the line and returns the rest; it stops
 // at the first argument that is none if toFirst says so.
@@ -118,7 +121,7 @@ func (l *line) short(flags []cli.Flag, word string, args []string) ([]string, er
 		name, tail := word[i:i+1], word[i+1:]
 		f := findFlag(flags, name)
 		if f == nil && name == "h" {
-			l.help = true
+			l.help, l.shortHelp = true, true
 			return args, nil
 		}
 		if f == nil {

@@ -23,8 +23,9 @@ func historyCommand() *cli.Command {
 		Action:    history,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "format", Usage: "Format output: \"table\", \"table TEMPLATE\", \"json\", or a Go\ntemplate"},
-			&cli.BoolFlag{Name: "human", Aliases: []string{"H"}, Value: true, Usage: "Print sizes and dates in human readable format"},
+			&cli.BoolFlag{Name: "human", Aliases: []string{"H"}, Value: true, Usage: "Print sizes and dates in human readable format\n(default true)"},
 			&cli.BoolFlag{Name: "no-trunc", Usage: "Don't truncate output"},
+			&cli.StringFlag{Name: "platform", Usage: "Fail unless the image is for this platform, as\nos[/arch[/variant]]"},
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "Only show image IDs"},
 			&cli.BoolFlag{Name: "tree", Usage: "Show the images that this one is built on, and those\nbuilt on it"},
 		},
@@ -39,6 +40,9 @@ func history(c *cli.Context) error {
 	}
 	img, err := st.Lookup(c.Context, c.Args().First())
 	if err != nil {
+		return err
+	}
+	if err := wantPlatform(img, c.Args().First(), c.String("platform")); err != nil {
 		return err
 	}
 	if c.Bool("tree") {
@@ -62,7 +66,7 @@ func history(c *cli.Context) error {
 		quiet:    "{{.ID}}",
 		headers: map[string]string{
 			"ID": "IMAGE", "CreatedSince": "CREATED", "CreatedAt": "CREATED AT",
-			"CreatedBy": "CREATED BY", "Size": "SIZE", "Comment": "COMMENT", "Tags": "TAGS",
+			"CreatedBy": "CREATED BY", "Size": "SIZE", "Comment": "COMMENT",
 		},
 		whole: c.Bool("no-trunc"),
 	}
@@ -77,7 +81,6 @@ type historyRow struct {
 	id          digest.Digest // empty: no image of this machine ends here
 	step        ocispec.History
 	size        int64
-	tags        []string
 	long, human bool
 }
 
@@ -121,7 +124,6 @@ func (r *historyRow) Size() string {
 }
 
 func (r *historyRow) Comment() string { return r.step.Comment }
-func (r *historyRow) Tags() []string  { return r.tags }
 
 // historyRows returns the steps of an image, the last one first. The images
 // it was made from on this machine name their steps.
@@ -145,7 +147,7 @@ func historyRows(ctx context.Context, st *imagestore.Store, img *imagestore.Imag
 		// An image has as many steps as there are from its row down: a build
 		// adds several to its base.
 		if at := len(steps) - len(img.Config.FullHistory()); at >= 0 && at < len(rows) {
-			rows[at].id, rows[at].tags = img.ID, img.Names
+			rows[at].id = img.ID
 		}
 		if img.Parent == "" {
 			break

@@ -34,7 +34,7 @@ func parseFilters(c *cli.Context, allowed ...string) (filters, error) {
 		if !ok {
 			return nil, &usageError{
 				code: exitBadFlag, app: c.App, command: c.Command,
-				msg: fmt.Sprintf("invalid argument %q for %q flag: %s", arg, "-f, --filter", errFilterForm),
+				msg: fmt.Sprintf("invalid argument %q for %q flag: %s", arg, flagTitle(findFlag(c.Command.Flags, "filter")), errFilterForm),
 			}
 		}
 		if !slices.Contains(allowed, name) {

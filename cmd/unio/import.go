@@ -8,7 +8,9 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 
+	"github.com/distribution/reference"
 	"github.com/urfave/cli/v2"
 
 	"unio/build"
@@ -20,7 +22,7 @@ func importCommand() *cli.Command {
 		Name:      "import",
 		Usage:     "Import the contents from a tarball to create a filesystem image",
 		ArgsUsage: "file|URL|- [REPOSITORY[:TAG]]",
-		Before:    rangeArgs(1, 2),
+		Before:    minArgs(1), // docker's client leaves a third word alone
 		Action:    importImage,
 		Flags: append(progressFlags("Show no progress"),
 			&cli.StringSliceFlag{Name: "change", Aliases: []string{"c"}, Usage: "Apply Dockerfile instruction to the created image"},
@@ -33,9 +35,13 @@ func importCommand() *cli.Command {
 // importImage makes an image of a tar and prints its ID.
 func importImage(c *cli.Context) error {
 	e := envOf(c)
+	src := c.Args().First()
 	o := build.ImportOptions{
-		From: c.Args().First(), Name: c.Args().Get(1),
+		From: src, Name: c.Args().Get(1),
 		Message: c.String("message"), Changes: c.StringSlice("change"),
+	}
+	if err := checkImportName(o.Name); err != nil {
+		return err
 	}
 	if s := c.String("platform"); s != "" {
 		p, err := registry.ParsePlatform(s)
@@ -44,21 +50,24 @@ func importImage(c *cli.Context) error {
 		}
 		o.Platform = p
 	}
+	if o.Message == "" {
+		o.Message = "Imported from " + importedFrom(src)
+	}
 	st, err := e.store()
 	if err != nil {
 		return err
 	}
-	src, size, err := openImport(c.Context, e, o.From)
+	in, size, err := openImport(c.Context, e, src)
 	if err != nil {
 		return err
 	}
-	defer src.Close()
-	p, err := showProgress(c, e.stderr)
+	defer in.Close()
+	p, err := showOwnProgress(c, e.stderr)
 	if err != nil {
 		return err
 	}
 	defer p.Done()
-	o.Reader, o.Size, o.Progress = src, size, p
+	o.Reader, o.Size, o.Progress = in, size, p
 	img, err := build.Import(c.Context, st, o)
 	if err != nil {
 		return err
@@ -66,6 +75,34 @@ func importImage(c *cli.Context) error {
 	p.Done()
 	_, err = fmt.Fprintln(e.stdout, img.ID)
 	return err
+}
+
+// checkImportName looks at the name of an image to be before anything is read.
+func checkImportName(name string) error {
+	if name == "" {
+		return nil
+	}
+	n, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return plainly(err) // docker's client says so
+	}
+	if _, ok := n.(reference.Canonical); ok {
+		return errors.New("cannot import digest reference")
+	}
+	return nil
+}
+
+// importedFrom is what the history says of the source: a URL as it is, but no
+// path of this machine.
+func importedFrom(src string) string {
+	if isURL(src) {
+		return src
+	}
+	return "-"
+}
+
+func isURL(s string) bool {
+	return strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://")
 }
 
 // openImport opens what is to be imported: a file, a URL, or stdin for "-".
@@ -77,12 +114,16 @@ func openImport(ctx context.Context, e *env, from string) (io.ReadCloser, int64,
 		}
 		return io.NopCloser(e.stdin), 0, nil
 	}
-	if u, err := url.Parse(from); err == nil && (u.Scheme == "http" || u.Scheme == "https") {
+	if isURL(from) {
+		u, err := url.Parse(from)
+		if err != nil {
+			return nil, 0, err
+		}
 		return openURL(ctx, u)
 	}
 	f, err := os.Open(from)
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, plainly(err)
 	}
 	fi, err := f.Stat()
 	if err == nil && fi.IsDir() {

@@ -7,14 +7,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
+	"strings"
 	"text/template"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/urfave/cli/v2"
 
 	"unio/container"
 	"unio/imagestore"
+	"unio/imagestore/registry"
 )
 
 func inspectCommand() *cli.Command {
@@ -40,11 +45,11 @@ func imageInspectCommand() *cli.Command {
 		ArgsUsage: "IMAGE [IMAGE...]",
 		Before:    minArgs(1),
 		Action: func(c *cli.Context) error {
-			return inspectAll(c, []string{kindImage}, "No such image: %s")
+			return inspectAll(c, []string{kindImage}, "")
 		},
 		Flags: []cli.Flag{
 			inspectFormat(),
-			&cli.StringFlag{Name: "platform", Usage: "Accepted; an image here has one platform", Hidden: true},
+			&cli.StringFlag{Name: "platform", Usage: "Fail unless the image is for this platform, as\nos[/arch[/variant]]"},
 		},
 	}
 }
@@ -60,20 +65,30 @@ const (
 
 func inspect(c *cli.Context) error {
 	kinds := []string{kindContainer, kindImage}
-	missing := "No such object: %s"
-	switch kind := c.String("type"); kind {
-	case "":
-	case kindImage, kindContainer:
-		kinds = []string{kind}
-		missing = "No such " + kind + ": %s"
-	default:
-		return fmt.Errorf("unknown type: %q: must be one of %q, %q", kind, kindContainer, kindImage)
+	kind := c.String("type")
+	switch {
+	case !c.IsSet("type"):
+		return inspectAll(c, kinds, "No such object: %s")
+	case kind == "":
+		return plainly(fmt.Errorf("type is empty: must be one of %s", quoted(kinds)))
+	case !slices.Contains(kinds, kind):
+		return plainly(fmt.Errorf("unknown type: %q: must be one of %s", kind, quoted(kinds)))
 	}
-	return inspectAll(c, kinds, missing)
+	return inspectAll(c, []string{kind}, "")
+}
+
+// quoted is a list of words in quotes.
+func quoted(words []string) string {
+	list := make([]string, len(words))
+	for i, w := range words {
+		list[i] = strconv.Quote(w)
+	}
+	return strings.Join(list, ", ")
 }
 
 // inspectAll prints what it finds and then fails for what it does not find,
-// as docker does: the output is a whole JSON array in any case.
+// as docker does: the output is a whole JSON array in any case. missing is what
+// it says of names that nothing has; empty: what is said of the kind.
 func inspectAll(c *cli.Context, kinds []string, missing string) error {
 	e := envOf(c)
 	format := c.String("format")
@@ -88,11 +103,14 @@ func inspectAll(c *cli.Context, kinds []string, missing string) error {
 	if err != nil {
 		return err
 	}
-	in := &inspector{e: e, st: st, size: c.Bool("size")}
+	in := &inspector{e: e, st: st, size: c.Bool("size"), platform: c.String("platform")}
 	found := []any{}
 	err = each(c.Context, c.Args().Slice(), func(name string) error {
 		v, err := in.find(c.Context, kinds, name)
-		if errors.Is(err, imagestore.ErrNotFound) || errors.Is(err, container.ErrNotFound) {
+		if name == "" && missing != "" {
+			return plainly(errors.New("invalid container name or ID: value is empty"))
+		}
+		if missing != "" && isMissing(err) {
 			return fmt.Errorf(missing, name)
 		}
 		if err == nil {
@@ -115,20 +133,35 @@ func printInspected(w io.Writer, format string, tmpl *template.Template, found [
 	case tmpl == nil:
 		return writeJSON(w, found)
 	}
+	var problems []error
+	printed := 0
 	for _, v := range found {
 		line, err := executeInspect(tmpl, v)
 		if err != nil {
-			return templateError(err)
+			problems = append(problems, templateError(err))
+			continue
 		}
 		if _, err := fmt.Fprintln(w, line); err != nil {
 			return err
 		}
+		printed++
 	}
-	return nil
+	if printed == 0 { // docker ends a line that has nothing in it
+		_, err := fmt.Fprintln(w)
+		return errors.Join(append([]error{err}, problems...)...)
+	}
+	return errors.Join(problems...)
+}
+
+// isMissing reports whether nothing has the name that was looked for, be it
+// because nothing can have it.
+func isMissing(err error) bool {
+	return errors.Is(err, imagestore.ErrNotFound) || errors.Is(err, imagestore.ErrInvalid) || errors.Is(err, container.ErrNotFound)
 }
 
 // executeInspect runs a template on v, and if that has no such field, on its
-// JSON form: "{{.Id}}" works as well as "{{.ID}}".
+// JSON form: "{{.Id}}" works as well as "{{.ID}}". The error is that of the latter,
+// as docker's is.
 func executeInspect(tmpl *template.Template, v any) (string, error) {
 	var b bytes.Buffer
 	err := tmpl.Execute(&b, v)
@@ -146,10 +179,8 @@ func executeInspect(tmpl *template.Template, v any) (string, error) {
 		return "", jerr
 	}
 	b.Reset()
-	if tmpl.Option("missingkey=error").Execute(&b, raw) != nil {
-		return "", err
-	}
-	return b.String(), nil
+	err = tmpl.Option("missingkey=error").Execute(&b, raw)
+	return b.String(), err
 }
 
 // inspector finds objects by name.
@@ -157,6 +188,8 @@ type inspector struct {
 	e    *env
 	st   *imagestore.Store
 	size bool
+	// platform must be that of an image, unless it is empty.
+	platform string
 }
 
 // find looks for an object of one of the kinds, in their order.
@@ -169,7 +202,7 @@ func (in *inspector) find(ctx context.Context, kinds []string, name string) (any
 		} else {
 			v, err = in.image(ctx, name)
 		}
-		if err == nil || !errors.Is(err, imagestore.ErrNotFound) && !errors.Is(err, container.ErrNotFound) {
+		if err == nil || !isMissing(err) {
 			return v, err
 		}
 	}
@@ -212,6 +245,12 @@ func (in *inspector) image(ctx context.Context, name string) (*inspectedImage, e
 	if err != nil {
 		return nil, err
 	}
+	if err := wantPlatform(img, name, in.platform); err != nil {
+		return nil, err
+	}
+	if in.size {
+		fmt.Fprintln(in.e.stderr, "WARNING: --size ignored for image")
+	}
 	size, err := in.st.ImageSize(ctx, img)
 	if err != nil {
 		return nil, err
@@ -230,10 +269,53 @@ func (in *inspector) image(ctx context.Context, name string) (*inspectedImage, e
 		Parent: img.Parent.String(), Comment: comment, Created: created, DockerVersion: c.DockerVersion,
 		Author: c.Author, Config: c.Config, Architecture: c.Architecture, Variant: c.Variant,
 		Os: c.OS, OsVersion: c.OSVersion, Size: size,
-		GraphDriver: graphDriver{Name: "unio"},
+		GraphDriver: graphDriver{Name: "unio", Data: in.places(img)},
 		RootFS:      rootFS{Type: c.RootFS.Type, Layers: img.DiffIDs()},
 		Metadata:    map[string]time.Time{"LastTagTime": img.Tagged},
 	}, nil
+}
+
+// places says where the parts of an image lie: its config, and its layers as
+// tars, the top one first.
+func (in *inspector) places(img *imagestore.Image) map[string]string {
+	var tars []string
+	for _, d := range slices.Backward(img.DiffIDs()) {
+		if path, err := in.st.Blobs().Path(d); err == nil {
+			tars = append(tars, path)
+		}
+	}
+	places := map[string]string{"Layers": strings.Join(tars, ":")}
+	if path, err := in.st.Blobs().Path(img.ID); err == nil {
+		places["Config"] = path
+	}
+	return places
+}
+
+// wantPlatform fails if an image is not for the platform that the user asked
+// for; empty: any.
+func wantPlatform(img *imagestore.Image, name, platform string) error {
+	if platform == "" {
+		return nil
+	}
+	want, err := registry.ParsePlatform(platform)
+	if err != nil {
+		return err
+	}
+	have := img.Platform()
+	if want.OS == have.OS && want.Architecture == have.Architecture && (want.Variant == "" || want.Variant == have.Variant) {
+		return nil
+	}
+	return fmt.Errorf("image with reference %s was found but its platform (%s) does not match the specified platform (%s)",
+		name, platformText(have), platformText(want))
+}
+
+// platformText is a platform as os/arch[/variant].
+func platformText(p ocispec.Platform) string {
+	text := p.OS + "/" + p.Architecture
+	if p.Variant != "" {
+		text += "/" + p.Variant
+	}
+	return text
 }
 
 // orEmpty makes JSON show an empty list as one.

@@ -53,7 +53,11 @@ func execute(ctx context.Context, app *cli.App, args []string) error {
 		if line.bare { // docker shows it as an error, though it is none
 			to = app.ErrWriter
 		}
-		_, err := io.WriteString(to, line.usage())
+		text := line.usage()
+		if line.shortHelp {
+			text = "Flag shorthand -h has been deprecated, use --help\n" + text
+		}
+		_, err := io.WriteString(to, text)
 		return err
 	}
 	return app.RunContext(ctx, line.args)

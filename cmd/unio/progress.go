@@ -43,3 +43,16 @@ func showProgress(c *cli.Context, w io.Writer) (progress.Display, error) {
 	}
 	return progress.New(w, mode), nil
 }
+
+// showOwnProgress is showProgress for a command of which docker shows none:
+// unless a mode is asked for, only a terminal sees any.
+func showOwnProgress(c *cli.Context, w io.Writer) (progress.Display, error) {
+	mode, err := progressMode(c)
+	if err != nil {
+		return nil, err
+	}
+	if mode == progress.Auto && !isTerminal(w) {
+		mode = progress.Quiet
+	}
+	return progress.New(w, mode), nil
+}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -99,6 +98,9 @@ func newPruner(c *cli.Context, allowed ...string) (*pruner, error) {
 		return nil, err
 	}
 	p := &pruner{c: c, e: envOf(c), all: c.Bool("all"), f: f}
+	if len(f["until"]) > 1 {
+		return nil, errors.New("more than one until filter specified")
+	}
 	for _, v := range f["until"] {
 		if p.until, err = parseMoment(v, time.Now()); err != nil {
 			return nil, err
@@ -147,7 +149,9 @@ func (p *pruner) spares(created time.Time, labels map[string]string) bool {
 	if !hasLabels(labels, p.f["label"]) {
 		return true
 	}
-	return slices.ContainsFunc(p.f["label!"], func(l string) bool { return hasLabels(labels, []string{l}) })
+	// As docker has it, what must be absent spares only those that have all of it.
+	absent := p.f["label!"]
+	return len(absent) > 0 && hasLabels(labels, absent)
 }
 
 func (p *pruner) images(ctx context.Context) error {

@@ -19,6 +19,7 @@ func rmiCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "Force removal of the image"},
 			&cli.BoolFlag{Name: "no-prune", Usage: "Do not delete untagged parents"},
+			&cli.StringSliceFlag{Name: "platform", Usage: "Remove only images of these platforms, as\nos[/arch[/variant]]"},
 		},
 	}
 }
@@ -34,6 +35,9 @@ func rmi(c *cli.Context) error {
 	o := imagestore.RemoveOptions{Force: c.Bool("force"), NoPrune: c.Bool("no-prune")}
 	failed := false
 	err = each(c.Context, c.Args().Slice(), func(name string) error {
+		if err := onPlatforms(c, st, name); err != nil {
+			return err
+		}
 		done, err := st.Remove(c.Context, name, o)
 		for _, d := range done {
 			if d.Untagged != "" {
@@ -50,4 +54,19 @@ func rmi(c *cli.Context) error {
 		return nil
 	}
 	return err
+}
+
+// onPlatforms fails if an image is for none of the platforms that were given.
+func onPlatforms(c *cli.Context, st *imagestore.Store, name string) error {
+	var problem error
+	for _, p := range c.StringSlice("platform") {
+		img, err := st.Lookup(c.Context, name)
+		if err != nil {
+			return err
+		}
+		if problem = wantPlatform(img, name, p); problem == nil {
+			return nil
+		}
+	}
+	return problem
 }

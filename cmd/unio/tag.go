@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/distribution/reference"
@@ -18,13 +19,28 @@ func tagCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			// Docker's client looks at both names before anything is done.
-			for _, name := range c.Args().Slice() {
-				if _, err := reference.ParseAnyReference(name); err != nil {
-					return fmt.Errorf("Error parsing reference: %q is not a valid repository/tag: %w", name, err)
-				}
+			src, dst := c.Args().Get(0), c.Args().Get(1)
+			if err := checkTagNames(src, dst); err != nil {
+				return plainly(err)
 			}
-			return st.Tag(c.Context, c.Args().Get(0), c.Args().Get(1))
+			return st.Tag(c.Context, src, dst)
 		},
 	}
+}
+
+// checkTagNames looks at both names before anything is done, as docker's
+// client does.
+func checkTagNames(src, dst string) error {
+	const bad = "Error parsing reference: %q is not a valid repository/tag: %w"
+	if _, err := reference.ParseAnyReference(src); err != nil {
+		return fmt.Errorf(bad, src, err)
+	}
+	n, err := reference.ParseNormalizedNamed(dst)
+	if err != nil {
+		return fmt.Errorf(bad, dst, err)
+	}
+	if _, ok := n.(reference.Canonical); ok {
+		return errors.New("refusing to create a tag with a digest reference")
+	}
+	return nil
 }

@@ -41,9 +41,11 @@ func newMasker(side, dir string) *masker {
 	switch side {
 	case "docker":
 		// What the daemon says, unio says itself.
-		m.words = append(m.words, rewriter{regexp.MustCompile(`(?m)Error response from daemon: `), "Error: "})
+		m.words = append(m.words, rewriter{regexp.MustCompile(`/[^" ]*/overlay2/[0-9a-f]{64}`), "‹overlay2›"},
+			rewriter{regexp.MustCompile(`(?m)Error response from daemon: `), "Error: "})
 	case "unio":
-		m.words = append(m.words, rewriter{regexp.MustCompile(`\bunio\b`), "docker"})
+		m.words = append(m.words, rewriter{regexp.MustCompile(`/[^" :]*/blobs/sha256/[0-9a-f]{64}`), "‹blob›"},
+			rewriter{regexp.MustCompile(`\bunio\b`), "docker"})
 	}
 	return m
 }

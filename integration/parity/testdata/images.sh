@@ -73,23 +73,23 @@ docker images -q --format json test/chain
 docker images --digests --format table test/chain
 docker images --digests --format 'table {{.Tag}}' test/chain
 # filters
-~filter-capital docker images -f frob=1
+~capital-invalid docker images -f frob=1
 docker images -f frob
 docker images -f frob -f dangling=true
 docker images -f '' | sort
-~filter-capital docker images -f '='
+~capital-invalid docker images -f '='
 docker images -f dangling=true
 docker images -f dangling=false -q
 ~filter-dangling docker images -f dangling=1
 ~filter-dangling docker images -f dangling=0 test/chain
-~filter-capital docker images -f dangling=perhaps
+~capital-invalid docker images -f dangling=perhaps
 ~filter-both docker images -f dangling=true -f dangling=false
 docker images -f label=kind -q
 docker images -f label=kind=chain
 docker images -f label=kind=chain -f label=n=3 -q
 docker images -f label=kind=chain -f label=n=4 -q
 docker images -f label=kind=frob
-~filter-capital docker images -f 'label!=kind=chain' -q
+~capital-invalid docker images -f 'label!=kind=chain' -q
 docker images -f before=test/base:1
 docker images -f before=test/chain:1 -q
 docker images -f since=test/base:1
