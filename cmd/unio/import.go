@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"strings"
 
 	"github.com/distribution/reference"
 	"github.com/urfave/cli/v2"
@@ -99,10 +98,6 @@ func importedFrom(src string) string {
 		return src
 	}
 	return "-"
-}
-
-func isURL(s string) bool {
-	return strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://")
 }
 
 // openImport opens what is to be imported: a file, a URL, or stdin for "-".

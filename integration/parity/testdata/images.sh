@@ -40,7 +40,7 @@ docker images ghcr.io/a/b
 docker images -f reference='*' | sort
 docker images -f reference='*:9'
 docker images -f reference='*/*'
-docker images -f reference='alpha' -f reference=zeta
+docker images -f reference='alpha' -f reference=zeta | sort
 docker images -f reference='ghcr.io/*/*'
 docker images -f reference='[' 
 docker images -f reference='alpha' zeta
