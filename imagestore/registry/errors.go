@@ -86,7 +86,9 @@ func registryCode(err error) (code, cause string) {
 	case http.StatusForbidden:
 		return errcode.ErrorCodeDenied, "denied"
 	case http.StatusNotFound:
-		return errcode.ErrorCodeManifestUnknown, "manifest unknown"
+		if strings.Contains(resp.URL.Path, "/manifests/") {
+			return errcode.ErrorCodeManifestUnknown, "manifest unknown"
+		}
 	}
 	return "", ""
 }

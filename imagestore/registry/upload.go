@@ -148,7 +148,19 @@ func (u *upload) try(ctx context.Context) (ocispec.Descriptor, error) {
 	if want, ok := u.out.src.known(); ok && (want.Digest != got.Digest || want.Size != got.Size) {
 		return none, fmt.Errorf("%w: blob %s in the store is damaged: it is %s", ErrVerify, want.Digest, got.Digest)
 	}
-	return got, u.s.commit(ctx, got.Digest)
+	return got, u.commit(ctx, got.Digest)
+}
+
+// commit ends the session. Where the answer to an earlier attempt was lost, the
+// registry no longer knows the session, and has the blob.
+func (u *upload) commit(ctx context.Context, d digest.Digest) error {
+	err := u.s.commit(ctx, d)
+	if refused(err) {
+		if has, herr := u.repo.hasBlob(ctx, d); herr == nil && has {
+			return nil
+		}
+	}
+	return err
 }
 
 // position opens a session, or finds out how far the open one got, and brings

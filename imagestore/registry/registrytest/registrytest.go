@@ -37,19 +37,19 @@ func Start(t testing.TB) string {
 	return StartIn(t, t.TempDir(), "")
 }
 
-// User and Password are what a registry of [StartPrivate] knows; userLine is
+// User and Password are what a registry of [StartPrivate] knows; UserLine is
 // the same for it, with the password hashed by bcrypt.
 const (
 	User     = "someone"
 	Password = "correct-horse"
-	userLine = "someone:$2b$04$hBhYN/79FBYE8MGyBjdTWOgLKGiH7p2Ku8bTPEWfZ8AIj2oS019G2\n"
+	UserLine = "someone:$2b$04$hBhYN/79FBYE8MGyBjdTWOgLKGiH7p2Ku8bTPEWfZ8AIj2oS019G2\n"
 )
 
 // StartPrivate is Start of a registry that serves [User] alone.
 func StartPrivate(t testing.TB) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "htpasswd")
-	if err := os.WriteFile(file, []byte(userLine), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(UserLine), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return StartIn(t, t.TempDir(), fmt.Sprintf("auth:\n  htpasswd: {realm: x, path: %q}\n", file))
