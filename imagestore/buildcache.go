@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 
 	"unio/imagestore/blob"
 )
@@ -185,6 +186,13 @@ func (s *Store) PruneCache(ctx context.Context, o CachePruneOptions) (removed []
 		}
 		removed, freed = append(removed, r), freed+n
 	}
+	if o.All && o.Keep == nil && o.Space == 0 {
+		n, err := s.dropCacheFolders()
+		freed += n
+		if err != nil {
+			return removed, freed, fmt.Errorf("remove caches: %w", err)
+		}
+	}
 	c, err := s.collect(ctx, 0)
 	return removed, freed + c.Bytes, err
 }
@@ -245,9 +253,79 @@ func (s *Store) cacheUsage(known map[string]bool) (u CacheUsage, err error) {
 			}
 		}
 	}
+	u.Bytes += treeSize(s.cacheFolders())
 	return u, nil
 }
 
 // StateID names a chain of layers as [CacheRecord.Chain] does. It is the
 // chainID, also for no layers at all.
 func StateID(diffIDs []digest.Digest) digest.Digest { return chainOf(diffIDs) }
+
+func (s *Store) cacheFolders() string { return filepath.Join(s.stateDir(), "buildmounts") }
+
+// CacheFolder finds the folder of a cache that programs of builds see, or makes
+// it, and takes its lock (unix.LOCK_SH or LOCK_EX) without waiting:
+// EWOULDBLOCK if somebody else has it. It is not removed before the lock is
+// closed.
+func (s *Store) CacheFolder(id string, how int) (dir string, lock *os.File, err error) {
+	top := filepath.Join(s.cacheFolders(), digest.FromString(id).Encoded())
+	dir = filepath.Join(top, "data")
+	for {
+		if err := os.MkdirAll(dir, dirMode); err != nil {
+			return "", nil, fmt.Errorf("cache folder: %w", err)
+		}
+		lock, err := lockCacheFolder(top, how)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it was removed just now
+		}
+		return dir, lock, err
+	}
+}
+
+// lockCacheFolder locks the folder itself, so that who holds the lock of one
+// that was removed meanwhile notices.
+func lockCacheFolder(top string, how int) (*os.File, error) {
+	f, err := os.Open(top)
+	if err != nil {
+		return nil, fmt.Errorf("lock cache folder: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock cache folder: %w", err)
+	}
+	if _, err := os.Lstat(filepath.Join(top, "data")); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock cache folder: %w", err)
+	}
+	return f, nil
+}
+
+// dropCacheFolders removes the folders of caches that no build uses.
+func (s *Store) dropCacheFolders() (freed int64, err error) {
+	entries, err := os.ReadDir(s.cacheFolders())
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	var errs []error
+	for _, e := range entries {
+		top := filepath.Join(s.cacheFolders(), e.Name())
+		lock, err := lockCacheFolder(top, unix.LOCK_EX)
+		if err != nil {
+			continue // in use, or going
+		}
+		freed += treeSize(top)
+		errs = append(errs, os.RemoveAll(top), lock.Close())
+	}
+	return freed, errors.Join(append(errs, err)...)
+}
+
+// treeSize adds up what is in a folder, in bytes on disk.
+func treeSize(dir string) (sum int64) {
+	_ = filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if size, serr := diskSize(path); err == nil && serr == nil {
+			sum += size
+		}
+		return nil // what has gone meanwhile does not count
+	})
+	return sum
+}

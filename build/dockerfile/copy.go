@@ -21,6 +21,9 @@ type files struct {
 	in   instructions.SourcesAndDest
 	copy place.Copy // what does not depend on the state
 	flag string     // all flags, for the key
+
+	quick []string    // see change.quick
+	open  []io.Closer // what was fetched
 }
 
 // copyOf reads a COPY whose variables have been replaced.
@@ -47,7 +50,7 @@ func (r *stageRun) copy(ctx context.Context, before digest.Digest, f *files) err
 	}
 	if f.from == "" {
 		c.From = r.o.Context
-		return r.copyFrom(ctx, before, f, nil)
+		return r.copyFrom(ctx, before, f)
 	}
 	chain, err := r.chain(ctx, f.from)
 	if err != nil {
@@ -65,7 +68,8 @@ func (r *stageRun) copy(ctx context.Context, before digest.Digest, f *files) err
 	}
 	defer view.Close()
 	c.From, c.Stage = source.OpenView(view), true
-	return r.copyFrom(ctx, before, f, quick)
+	f.quick = quick
+	return r.copyFrom(ctx, before, f)
 }
 
 // text is the instruction without its flags.
@@ -74,7 +78,7 @@ func (f *files) text() string {
 }
 
 // copyFrom carries out a copy whose sources are open.
-func (r *stageRun) copyFrom(ctx context.Context, before digest.Digest, f *files, quick []string) error {
+func (r *stageRun) copyFrom(ctx context.Context, before digest.Digest, f *files) error {
 	c := &f.copy
 	sum, err := c.Digest(ctx)
 	if err != nil {
@@ -86,7 +90,7 @@ func (r *stageRun) copyFrom(ctx context.Context, before digest.Digest, f *files,
 	}
 	text := fmt.Sprintf("%s %s%s:%s in %s ", f.name, chown, f.kind(), sum.Encoded(), c.Dest)
 	return r.commit(ctx, change{
-		before: before, createdBy: r.comment(text), extra: []string{f.flag}, quick: quick,
+		before: before, createdBy: r.comment(text), extra: []string{f.flag}, quick: f.quick,
 		make: func(ctx context.Context) (digest.Digest, error) {
 			return r.addLayerOver(ctx, func(below *imagestore.View, w io.Writer) error { return c.WriteTar(ctx, below, w) })
 		},
@@ -96,6 +100,9 @@ func (r *stageRun) copyFrom(ctx context.Context, before digest.Digest, f *files,
 // kind is what docker's builder calls the sources in the history.
 func (f *files) kind() string {
 	list := f.in.SourcePaths
+	if len(list) == 0 && len(f.copy.More) == 1 && f.copy.More[0].Name != "" {
+		return "file"
+	}
 	if len(list) != 1 || len(f.copy.More) > 0 || source.HasWildcard(list[0]) {
 		return "multi"
 	}
@@ -179,12 +186,4 @@ func (r *stageRun) makeFolder(ctx context.Context, dir string) (digest.Digest, e
 		return "", err
 	}
 	return r.addLayer(ctx, func(w io.Writer) error { return c.WriteTar(ctx, view, w) })
-}
-
-// add reads an ADD whose variables have been replaced, and carries it out.
-func (r *stageRun) add(ctx context.Context, before digest.Digest, in *instructions.AddCommand) error {
-	f := &files{name: "ADD", in: in.SourcesAndDest}
-	f.copy = place.Copy{Add: true, Chown: in.Chown, Chmod: in.Chmod, Link: in.Link, Exclude: in.ExcludePatterns}
-	f.flag = fmt.Sprintf("%q %q %t %q", in.Chown, in.Chmod, in.Link, in.ExcludePatterns)
-	return r.copy(ctx, before, f)
 }

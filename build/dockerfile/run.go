@@ -205,12 +205,12 @@ func (r *stageRun) layerOf(ctx context.Context, st step) (digest.Digest, error) 
 }
 
 // execute runs the program in a mounted union and shows what it prints.
-func (r *stageRun) execute(ctx context.Context, p *program, root, id string) error {
-	mounts, release, err := r.openMounts(ctx, p)
+func (r *stageRun) execute(ctx context.Context, p *program, root, id string) (err error) {
+	mounts, err := r.openMounts(ctx, p)
 	if err != nil {
 		return err
 	}
-	defer release()
+	defer func() { err = errors.Join(err, mounts.close()) }()
 	out, stop, err := r.output()
 	if err != nil {
 		return err

@@ -36,6 +36,7 @@ func commands() []*cli.Command {
 		searchCommand(),
 		tagCommand(),
 		umountCommand(),
+		builderGroup(),
 		imageGroup(),
 		containerGroup(),
 		systemGroup(),

@@ -142,7 +142,8 @@ func (u *diskUsage) summaryRows() []any {
 		}
 	}
 	garbage := &dfRow{kind: "Garbage", bytes: u.Loose, reclaimableBytes: u.Loose}
-	return []any{images, containers, garbage}
+	cache := &dfRow{kind: "Build Cache", total: len(u.Cache.Records), bytes: u.Cache.Bytes, reclaimableBytes: u.Cache.Bytes}
+	return []any{images, containers, cache, garbage}
 }
 
 // dfImage is a row of the image table.

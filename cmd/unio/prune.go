@@ -77,7 +77,8 @@ func systemPruneCommand() *cli.Command {
 			if c.Bool("all") {
 				what = "all images without at least one container associated to them"
 			}
-			return p.ask("WARNING! This will remove:\n  - all stopped containers\n  - "+what+"\n\n", p.containers, p.images)
+			return p.ask("WARNING! This will remove:\n  - all stopped containers\n  - "+what+"\n  - unused build cache\n\n",
+				p.containers, p.images, p.buildCache)
 		},
 	}
 }
@@ -214,4 +215,20 @@ func (p *pruner) containers(ctx context.Context) error {
 		fmt.Fprintln(p.e.stdout)
 	}
 	return errors.Join(errs...)
+}
+
+// buildCache removes steps of builds: those that no image has, or all.
+func (p *pruner) buildCache(ctx context.Context) error {
+	st, err := p.e.store()
+	if err != nil {
+		return err
+	}
+	o := imagestore.CachePruneOptions{All: p.all}
+	if !p.until.IsZero() {
+		o.Keep = func(r imagestore.CacheRecord) bool { return !r.Used.Before(p.until) }
+	}
+	removed, freed, err := st.PruneCache(ctx, o)
+	p.freed += freed
+	p.e.printRemovedSteps(removed)
+	return err
 }
