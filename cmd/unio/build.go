@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strconv"
@@ -53,7 +52,7 @@ func buildFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "ssh", Usage: "Not supported: no agent is forwarded"},
 		&cli.StringSliceFlag{Name: "tag", Aliases: []string{"t"}, Usage: "Name and optionally a tag in the \"name:tag\" format"},
 		&cli.StringFlag{Name: "target", Usage: "Set the target build stage to build"},
-	}, idleBuildFlags()...)
+	}, append(buildRunFlags(), idleBuildFlags()...)...)
 }
 
 // idleBuildFlags are accepted for the sake of scripts.
@@ -107,7 +106,11 @@ func buildOptions(c *cli.Context) (*dockerfile.Options, error) {
 		Tags: c.StringSlice("tag"), Target: c.String("target"), Platform: c.String("platform"),
 		BuildArgs: map[string]*string{}, Labels: map[string]string{}, Network: c.String("network"),
 		NoCache: c.Bool("no-cache"), CacheFrom: c.StringSlice("cache-from"),
-		Image: e.buildBase(c), Run: e.buildRunner(c), MountServer: e.command("build-mounts"), RunRoot: e.runRoot, Log: e.log,
+		Image: e.buildBase(c), MountServer: e.command("build-mounts"), RunRoot: e.runRoot, Log: e.log,
+	}
+	var err error
+	if o.Run, err = e.buildRunner(c); err != nil {
+		return nil, err
 	}
 	for _, tag := range o.Tags {
 		if _, err := imagestore.ParseTag(tag); err != nil {
@@ -281,5 +284,3 @@ func (s sayWriter) Write(p []byte) (int, error) {
 	s(string(p))
 	return len(p), nil
 }
-
-var _ io.Writer = sayWriter(nil)

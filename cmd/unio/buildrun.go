@@ -2,13 +2,21 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
 
+	"github.com/docker/go-units"
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/urfave/cli/v2"
 
 	"unio/build/dockerfile"
-	"unio/container"
 	"unio/container/layermount"
+	"unio/container/runner"
+	"unio/container/runspec"
 )
 
 // buildMountsCommand serves the mounts of a build's steps.
@@ -35,12 +43,124 @@ func (e *env) openLayers(ctx context.Context, diffIDs []digest.Digest) (layermou
 	return st.ViewOf(ctx, diffIDs)
 }
 
-// buildRunner runs the programs of RUN.
-func (e *env) buildRunner(c *cli.Context) dockerfile.Runner {
+// buildRunFlags are what programs of RUN are subject to.
+func buildRunFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringSliceFlag{Name: "add-host", Usage: "Add a custom host-to-IP mapping (\"host:ip\")"},
+		&cli.StringFlag{Name: "cgroup-parent", Hidden: true},
+		&cli.IntFlag{Name: "cpu-period", Usage: "Limit the CPU CFS (Completely Fair Scheduler) period"},
+		&cli.IntFlag{Name: "cpu-quota", Usage: "Limit the CPU CFS (Completely Fair Scheduler) quota"},
+		&cli.IntFlag{Name: "cpu-shares", Aliases: []string{"c"}, Usage: "CPU shares (relative weight)"},
+		&cli.StringFlag{Name: "cpuset-cpus", Usage: "CPUs in which to allow execution (0-3, 0,1)"},
+		&cli.StringFlag{Name: "cpuset-mems", Usage: "MEMs in which to allow execution (0-3, 0,1)"},
+		&cli.StringFlag{Name: "memory", Aliases: []string{"m"}, Usage: "Memory limit, in `bytes`"},
+		&cli.StringFlag{Name: "memory-swap", Usage: "Swap limit equal to memory plus swap: -1 to enable unlimited swap"},
+		&cli.StringSliceFlag{Name: "security-opt", Usage: "Security options"},
+		&cli.StringFlag{Name: "shm-size", Usage: "Size of \"/dev/shm\", in `bytes`"},
+		&cli.StringSliceFlag{Name: "ulimit", Usage: "Ulimit options"},
+	}
+}
+
+// buildLimits reads buildRunFlags.
+func buildLimits(c *cli.Context) (o runspec.Options, err error) {
+	o.Ulimits, o.SecurityOpts = c.StringSlice("ulimit"), c.StringSlice("security-opt")
+	r := &o.Resources
+	r.CPUPeriod, r.CPUQuota, r.CPUShares = int64(c.Int("cpu-period")), int64(c.Int("cpu-quota")), int64(c.Int("cpu-shares"))
+	r.CPUSet, r.MemSet = c.String("cpuset-cpus"), c.String("cpuset-mems")
+	for flag, to := range map[string]*int64{"memory": &r.Memory, "memory-swap": &r.MemorySwap, "shm-size": &o.ShmSize} {
+		text := c.String(flag)
+		switch {
+		case text == "":
+		case text == "-1" && flag == "memory-swap":
+			*to = -1
+		default:
+			if *to, err = units.RAMInBytes(text); err != nil {
+				return o, badFlagValue(c, text, "--"+flag, err)
+			}
+		}
+	}
+	return o, nil
+}
+
+// buildRunner runs the programs of RUN, as containers that are gone afterwards.
+func (e *env) buildRunner(c *cli.Context) (dockerfile.Runner, error) {
+	limits, err := buildLimits(c)
+	if err != nil {
+		return nil, err
+	}
+	hosts := c.StringSlice("add-host")
 	return func(ctx context.Context, p *dockerfile.Program) (int, error) {
-		return container.Chroot(ctx, container.ChrootOptions{
-			Root: p.Root, Args: p.Args, Env: p.Env, Dir: p.Config.WorkingDir, User: p.Config.User,
-			Runner: e.command("runner"), Stdout: p.Output, Stderr: p.Output,
-		})
+		return e.runStep(ctx, p, limits, hosts)
+	}, nil
+}
+
+// runStep runs one program until it ends or the build is given up.
+func (e *env) runStep(ctx context.Context, p *dockerfile.Program, o runspec.Options, hosts []string) (int, error) {
+	o.ID, o.Root, o.Args = containerID(p.ID), p.Root, p.Args
+	o.SetEntrypoint = true
+	o.Namespaces.Network = p.Network
+	for _, m := range p.Mounts {
+		o.Mounts = append(o.Mounts, stepMount(&m))
+	}
+	if os.Geteuid() != 0 {
+		o.Rootless = ownIDs()
+	}
+	config := p.Config
+	config.Env = p.Env
+	spec, err := runspec.New(config, o)
+	if err != nil {
+		return 0, err
+	}
+	files, err := runspec.NetFiles(spec, runspec.NetOptions{ExtraHosts: hosts})
+	if err != nil {
+		return 0, err
+	}
+	proc, err := runner.Start(ctx, runner.Options{
+		ID: o.ID, Spec: spec, Files: files, Command: e.command("runner"),
+		Stdout: p.Output, Stderr: p.Output, Tied: true, ClearAll: true, Log: e.log,
+	})
+	var failed *runner.StartError
+	if errors.As(err, &failed) && failed.Code != runner.CodeFailed {
+		// The program is not there or cannot be run: the step failed with the
+		// code that a shell gives.
+		fmt.Fprintln(p.Output, failed)
+		return failed.Code, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	stop := context.AfterFunc(ctx, func() {
+		if err := proc.Kill(); err != nil {
+			e.log.Error("end a build step", "err", err)
+		}
+	})
+	defer stop()
+	return proc.Wait()
+}
+
+// containerID makes an ID of full length that begins with what is shown.
+func containerID(shown string) string {
+	var b [26]byte
+	rand.Read(b[:]) // never fails (Go 1.24)
+	return shown + hex.EncodeToString(b[:])
+}
+
+// stepMount is a mount of a RUN in the runner's terms.
+func stepMount(m *dockerfile.Mount) runspec.Mount {
+	if m.Source != "" {
+		return runspec.Mount{Type: "bind", Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly}
+	}
+	t := runspec.Mount{Type: "tmpfs", Target: m.Target}
+	if m.Size > 0 {
+		t.Options = append(t.Options, fmt.Sprintf("size=%d", m.Size))
+	}
+	return t
+}
+
+// ownIDs maps the root user of a user namespace to ourselves.
+func ownIDs() *runspec.IDMaps {
+	return &runspec.IDMaps{
+		UIDs: []specs.LinuxIDMapping{{HostID: uint32(os.Geteuid()), Size: 1}},
+		GIDs: []specs.LinuxIDMapping{{HostID: uint32(os.Getegid()), Size: 1}},
 	}
 }

@@ -50,7 +50,7 @@ func condition(cond string) (bool, error) {
 }
 
 // applets are the commands of a test image.
-var applets = strings.Fields("cat chmod chown echo env false head id kill ln ls mkdir mv pwd readlink rm rmdir sh sleep stat stty touch true tty wc")
+var applets = strings.Fields("cat chmod chown echo env false grep head id kill ln ls mkdir mv pwd readlink rm rmdir sh sleep stat stty test touch true tty wc")
 
 // cmdBusybox is "busybox FILE": it writes the tar of a small root filesystem.
 func cmdBusybox(ts *testscript.TestScript, neg bool, args []string) {
