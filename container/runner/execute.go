@@ -36,6 +36,16 @@ func (c *child) enterCwd() error {
 	if err := unix.Chdir(dir); err != nil {
 		return fmt.Errorf("working folder %s: %w", dir, err)
 	}
+	// A link of /proc to a folder that was open here would lead out of the root
+	// (CVE-2024-21626). Of such a place the kernel knows no path (getcwd(2)).
+	buf := make([]byte, unix.PathMax)
+	n, err := unix.Getcwd(buf)
+	if err == nil && (n == 0 || buf[0] != '/') {
+		err = unix.ENOENT
+	}
+	if err != nil {
+		return fmt.Errorf("working folder %s is outside of the container: %w", dir, err)
+	}
 	return nil
 }
 

@@ -12,10 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Identities and capabilities belong to threads. What is below changes the
-// thread that Main has locked, which then calls exec; the other threads do not
-// outlive that.
-
 // limit sets what a process can only lower, or needs root to raise.
 func (c *child) limit() error {
 	p := c.Spec.Process
@@ -53,10 +49,10 @@ func (c *child) become() error {
 	}
 	caps := p.Capabilities
 	if caps != nil {
-		if err := dropBounding(caps.Bounding); err != nil {
+		if err := c.dropBounding(caps.Bounding); err != nil {
 			return err
 		}
-		if err := unix.Prctl(unix.PR_SET_KEEPCAPS, 1, 0, 0, 0); err != nil {
+		if err := c.prctl(unix.PR_SET_KEEPCAPS, 1, 0); err != nil {
 			return fmt.Errorf("keep capabilities: %w", err)
 		}
 	}
@@ -64,12 +60,12 @@ func (c *child) become() error {
 		return err
 	}
 	if caps != nil {
-		if err := setCaps(caps); err != nil {
+		if err := c.setCaps(caps); err != nil {
 			return err
 		}
 	}
 	if p.NoNewPrivileges {
-		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		if err := c.prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0); err != nil {
 			return fmt.Errorf("set no_new_privs: %w", err)
 		}
 	}
@@ -100,15 +96,15 @@ func (c *child) changeUser(u *specs.User) error {
 	if c.single {
 		return fmt.Errorf("user %d:%d: without root there is only user 0 in the container", u.UID, u.GID)
 	}
-	if err := setgroups(u.AdditionalGids); err != nil {
+	if err := c.setgroups(u.AdditionalGids); err != nil {
 		return fmt.Errorf("set supplementary groups: %w", err)
 	}
 	gid, uid := uintptr(u.GID), uintptr(u.UID)
-	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, gid, gid, gid); errno != 0 {
-		return fmt.Errorf("set group %d: %w", u.GID, errno)
+	if err := c.call(unix.SYS_SETRESGID, gid, gid, gid); err != nil {
+		return fmt.Errorf("set group %d: %w", u.GID, err)
 	}
-	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uid, uid, uid); errno != 0 {
-		return fmt.Errorf("set user %d: %w", u.UID, errno)
+	if err := c.call(unix.SYS_SETRESUID, uid, uid, uid); err != nil {
+		return fmt.Errorf("set user %d: %w", u.UID, err)
 	}
 	return nil
 }
@@ -140,17 +136,17 @@ func lendStreams(uid int) error {
 }
 
 // dropBounding takes away what no program in here may ever get.
-func dropBounding(keep []string) error {
+func (c *child) dropBounding(keep []string) error {
 	last, err := capability.LastCap()
 	if err != nil {
 		return fmt.Errorf("find the kernel's capabilities: %w", err)
 	}
-	for c := capability.Cap(0); c <= last; c++ {
-		if slices.Contains(keep, capName(c)) {
+	for n := capability.Cap(0); n <= last; n++ {
+		if slices.Contains(keep, capName(n)) {
 			continue
 		}
-		if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0); err != nil {
-			return fmt.Errorf("drop %s: %w", capName(c), err)
+		if err := c.prctl(unix.PR_CAPBSET_DROP, uintptr(n), 0); err != nil {
+			return fmt.Errorf("drop %s: %w", capName(n), err)
 		}
 	}
 	return nil
@@ -158,22 +154,17 @@ func dropBounding(keep []string) error {
 
 func capName(c capability.Cap) string { return "CAP_" + strings.ToUpper(c.String()) }
 
-// setCaps sets the capabilities of this thread, ambient ones last.
-func setCaps(caps *specs.LinuxCapabilities) error {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	effective, permitted, inheritable := capMask(caps.Effective), capMask(caps.Permitted), capMask(caps.Inheritable)
-	for i := range data {
-		data[i].Effective = uint32(effective >> (32 * i))
-		data[i].Permitted = uint32(permitted >> (32 * i))
-		data[i].Inheritable = uint32(inheritable >> (32 * i))
-	}
-	if err := unix.Capset(&header, &data[0]); err != nil {
+// setCaps sets capabilities, ambient ones last.
+func (c *child) setCaps(caps *specs.LinuxCapabilities) error {
+	err := c.capset(capMask(caps.Effective), capMask(caps.Permitted), capMask(caps.Inheritable))
+	if err != nil {
 		return fmt.Errorf("set capabilities: %w", err)
 	}
-	_ = unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+	if err := c.prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0); err != nil {
+		return fmt.Errorf("clear ambient capabilities: %w", err)
+	}
 	for _, name := range caps.Ambient {
-		if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, uintptr(capNumber(name)), 0, 0); err != nil {
+		if err := c.prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, uintptr(capNumber(name))); err != nil {
 			return fmt.Errorf("raise %s: %w", name, err)
 		}
 	}

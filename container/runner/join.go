@@ -22,7 +22,7 @@ func Exec(ctx context.Context, pid int, o Options) (*Process, error) {
 	l := &launch{
 		o: &o, groups: cgroupsOf(pid), attr: &syscall.SysProcAttr{Setsid: !o.Foreground},
 		job: job{
-			Spec: o.Spec, Join: pid, Tied: o.Tied, Foreground: o.Foreground, Command: o.Command,
+			Spec: o.Spec, Join: pid, Tied: o.Tied, Foreground: o.Foreground,
 		},
 	}
 	p, err := l.start(ctx)

@@ -27,8 +27,6 @@ type job struct {
 	Tied       bool
 	Foreground bool
 	StrictCwd  bool
-	Command    []string // what this process was started with
-	Second     bool     // the second stage: see spawn.go
 }
 
 // outcome is what the child says before the program runs.
@@ -168,6 +166,7 @@ func (l *launch) cleanUp() {
 	l.groups.remove()
 	if l.job.Join == 0 {
 		clearPoints(l.o.Spec.Root.Path, l.got.Made, l.o.ClearAll)
+		l.forgetPoints()
 	}
 }
 
@@ -194,6 +193,9 @@ func (l *launch) talk(control *os.File) error {
 		}
 		l.got.Made = append(l.got.Made, got.Made...)
 		l.got.Pid, l.got.Ready = max(l.got.Pid, got.Pid), l.got.Ready || got.Ready
+		if err := l.notePoints(); err != nil {
+			return err
+		}
 		if got.Error != "" {
 			return &StartError{got.Code, errors.New(got.Error)}
 		}

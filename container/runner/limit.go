@@ -172,14 +172,14 @@ func Warnings(r *specs.LinuxResources) []string {
 	return list
 }
 
-// possible looks for the files of a limit, in the folder of our cgroups or
-// wherever there is one: the root of a hierarchy lacks some of them.
+// possible looks for the file of a limit. The root of a hierarchy has no file
+// for the number of processes, but where there is the controller, there is that.
 func (l *limit) possible(h *hierarchy) bool {
 	settings := l.settings(h)
 	if len(settings) == 0 || unix.Access(h.dir, unix.W_OK) != nil {
 		return false
 	}
-	if h.unified() {
+	if h.unified() || l.controller == "pids" {
 		return true
 	}
 	_, err := os.Stat(filepath.Join(h.dir, settings[0].file))

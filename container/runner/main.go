@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"runtime"
 	"strconv"
@@ -19,8 +18,6 @@ type child struct {
 	say *json.Encoder
 	// control is the socket to the one who started us.
 	control *os.File
-	self    int  // descriptor of the host's /proc/self
-	loader  bool // this program cannot be started in an image
 	single  bool // there is one user only, root, in our user namespace
 }
 
@@ -52,16 +49,8 @@ func (c *child) begin() error {
 	if err := closeOnExec(); err != nil {
 		return err
 	}
-	in := io.Reader(c.control)
-	if f, ok := secondJob(); ok {
-		defer f.Close()
-		in = f
-	}
-	if err := json.NewDecoder(in).Decode(c.job); err != nil {
+	if err := json.NewDecoder(c.control).Decode(c.job); err != nil {
 		return fmt.Errorf("read the job: %w", err)
-	}
-	if c.Second {
-		return nil
 	}
 	if err := c.prepare(); err != nil {
 		return err
@@ -75,12 +64,8 @@ func (c *child) begin() error {
 
 // prepare does what needs the host's /proc, and our own files in it, which
 // only belong to us as long as we can be looked into.
-func (c *child) prepare() (err error) {
-	if c.self, err = unix.Open("/proc/self", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
-		return fmt.Errorf("open /proc/self: %w", err)
-	}
+func (c *child) prepare() error {
 	c.single = singleUser()
-	c.loader = (c.Init || c.Join != 0) && needsLoader("/proc/self/exe")
 	if adj := c.Spec.Process.OOMScoreAdj; adj != nil {
 		if err := os.WriteFile("/proc/self/oom_score_adj", []byte(strconv.Itoa(*adj)), 0); err != nil {
 			return fmt.Errorf("set the OOM score: %w", err)
@@ -91,9 +76,6 @@ func (c *child) prepare() (err error) {
 
 // run does the job, step by step.
 func (c *child) run() error {
-	if c.Second {
-		return c.parent()
-	}
 	unix.Umask(0)
 	if c.Join != 0 {
 		if err := c.join(); err != nil {
@@ -119,11 +101,14 @@ func (c *child) run() error {
 	} else {
 		unix.Umask(0o022)
 	}
-	if c.Init || c.Join != 0 {
+	if c.stays() {
 		return c.spawn()
 	}
 	return c.execute()
 }
+
+// stays reports whether this process remains, as the parent of the program.
+func (c *child) stays() bool { return c.Init || c.Join != 0 }
 
 // build makes the surroundings of a new container.
 func (c *child) build() error {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -22,6 +23,10 @@ import (
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "runner" {
 		os.Exit(ExitCode(Main(os.NewFile(3, "control"))))
+	}
+	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-test.") {
+		time.Sleep(20 * time.Millisecond)
+		os.Exit(3) // run by a container: see TestOwnProgram
 	}
 	os.Exit(m.Run())
 }
@@ -98,7 +103,9 @@ func start(t *testing.T, o Options) (p *Process, finish func() result, err error
 	errR, errW, err := os.Pipe()
 	must(t, err)
 	o.Stdout, o.Stderr = outW, errW
-	o.Command = []string{"/proc/self/exe", "runner"}
+	if o.Command == nil {
+		o.Command = []string{"/proc/self/exe", "runner"}
+	}
 	p, err = Start(t.Context(), o)
 	outW.Close()
 	errW.Close()

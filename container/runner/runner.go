@@ -14,8 +14,8 @@
 //   - Paths of the image are reached through package inroot only.
 //   - The child runs from a read-only mount of this program, or a sealed copy,
 //     is not dumpable, and every descriptor but 0 to 2 closes on exec.
-//   - All of the process's threads have the program's identity and capabilities
-//     before it starts.
+//   - Where the child stays as a parent, all of its threads have the program's
+//     identity and capabilities before that starts.
 //
 // What is made in the root to mount on is taken away again by [Process.Wait].
 // The package prints nothing and keeps no records.
@@ -80,8 +80,8 @@ type Options struct {
 
 	// Runtime is the path of an OCI runtime; empty: our own code.
 	Runtime string
-	// StateDir is where a Runtime gets its bundle and keeps its state: a folder
-	// of the caller's, which is there.
+	// StateDir is where a Runtime gets its bundle and keeps its state, and where
+	// [Clean] finds what is to be done: a folder of the caller's, which is there.
 	StateDir string
 	Log      *slog.Logger
 }
@@ -189,7 +189,6 @@ func Start(ctx context.Context, o Options) (*Process, error) {
 	}
 	l := &launch{o: &o, groups: groups, job: job{
 		Spec: o.Spec, Files: o.Files, Init: o.Init, Tied: o.Tied, Foreground: o.Foreground, StrictCwd: o.StrictCwd,
-		Command: o.Command,
 	}}
 	if l.attr, err = l.attributes(); err != nil {
 		return nil, failed(err)

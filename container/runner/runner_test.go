@@ -23,7 +23,6 @@ func TestSurroundings(t *testing.T) {
 		"id -u; id -G":                         "0\n0 29",
 		"pwd":                                  "/",
 		"ls /proc/self/fd":                     "0\n1\n2\n3", // 3 is what ls itself reads
-		"ps | wc -l":                           "4",          // title, sh, ps, wc
 		"echo x >/dev/null && echo ok":         "ok",
 		"head -c 4 /dev/zero | wc -c":          "4",
 		"readlink /dev/fd; readlink /dev/ptmx": "/proc/self/fd\npts/ptmx",

@@ -1,0 +1,239 @@
+package runner
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
+
+	"unio/container/runspec"
+)
+
+// waitFor waits until something holds, for ten seconds at most.
+func waitFor(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s does not happen", what)
+		}
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+func gone(pid int) bool { return unix.Kill(pid, 0) == unix.ESRCH }
+
+// TestSignals sends signals to programs with and without an init.
+func TestSignals(t *testing.T) {
+	t.Parallel()
+	for _, init := range []bool{false, true} {
+		root := busyboxRoot(t)
+		spec := describe(t, runspec.Options{Root: root}, `trap "exit 42" TERM; echo >/tmp/ready; while :; do sleep 0.02; done`)
+		p, finish, err := start(t, Options{Spec: spec, Init: init})
+		must(t, err)
+		waitFor(t, "the trap", func() bool { return exists(filepath.Join(root, "tmp/ready")) })
+		must(t, p.Signal(unix.SIGTERM))
+		if r := finish(); r.code != 42 {
+			t.Errorf("init %v: code %d, %v, %s", init, r.code, r.err, r.stderr)
+		}
+		if err := p.Signal(unix.SIGTERM); err != os.ErrProcessDone {
+			t.Errorf("signal after the end: %v", err)
+		}
+		must(t, p.Kill())
+	}
+}
+
+// TestInit checks that the init of a container is small in what it may do, reaps
+// orphans, and ends with the program.
+func TestInit(t *testing.T) {
+	t.Parallel()
+	root := busyboxRoot(t)
+	spec := describe(t, runspec.Options{Root: root}, `
+		sh -c 'sleep 0.01 & exit 0'; sh -c 'sleep 0.01 & exit 0'
+		sleep 0.3
+		ps -o stat | grep -c Z
+		grep CapEff /proc/1/status
+		cat /proc/1/mem 2>/dev/null | head -c1 | wc -c
+		sleep 100 &
+		exit 5`)
+	r := run(t, Options{Spec: spec, Init: true})
+	if r.code != 5 || r.out != "0\nCapEff:\t00000000a80425fb\n0\n" {
+		t.Errorf("code %d, %v: %q %q", r.code, r.err, r.out, r.stderr)
+	}
+}
+
+// tiedEnv makes this test a starter that waits to be killed.
+const tiedEnv = "UNIO_TEST_TIED"
+
+// TestTied kills the starter of a container, which goes with it, and cleans up
+// what is left.
+func TestTied(t *testing.T) {
+	if root := os.Getenv(tiedEnv); root != "" {
+		beKilled(t, root)
+		return
+	}
+	t.Parallel()
+	for _, init := range []string{"", "init"} {
+		root := busyboxRoot(t)
+		must(t, os.Remove(filepath.Join(root, "proc")))
+		cmd := exec.Command("/proc/self/exe", "-test.run", "^TestTied$")
+		cmd.Env = append(os.Environ(), tiedEnv+"="+root, "UNIO_TEST_INIT="+init)
+		out, err := cmd.StdoutPipe()
+		must(t, err)
+		must(t, cmd.Start())
+		var pid int
+		_, err = fmt.Fscanf(out, "%d\n", &pid)
+		must(t, err)
+		waitFor(t, "the program", func() bool { return exists(filepath.Join(root, "tmp/pids")) })
+		must(t, cmd.Process.Kill())
+		_ = cmd.Wait()
+		waitFor(t, "the end of the container", func() bool { return gone(pid) })
+		if !exists(filepath.Join(root, "proc")) {
+			t.Error("no trace of the killed container: the test tests nothing")
+		}
+		o := Options{ID: testID + "0002" + init, StateDir: filepath.Join(root, "root"), Spec: describe(t, runspec.Options{Root: root}, "")}
+		must(t, Clean(o))
+		must(t, Clean(o))
+		for _, left := range append(cgroupDirs(o.ID), filepath.Join(root, "proc")) {
+			if exists(left) {
+				t.Errorf("%s is left", left)
+			}
+		}
+	}
+}
+
+func beKilled(t *testing.T, root string) {
+	init := os.Getenv("UNIO_TEST_INIT")
+	id := testID + "0002" + init
+	spec := describe(t, runspec.Options{Root: root, ID: id, Resources: runspec.Resources{Pids: 20}}, "sleep 100 & echo $! >/tmp/pids; sleep 100")
+	p, _, err := start(t, Options{
+		ID: id, Spec: spec, Tied: true, Init: init != "", StateDir: filepath.Join(root, "root"),
+	})
+	must(t, err)
+	fmt.Println(p.Pid())
+	time.Sleep(time.Minute)
+}
+
+// cgroupDirs lists where the cgroups of a container would be.
+func cgroupDirs(id string) (dirs []string) {
+	for _, h := range hierarchies() {
+		dirs = append(dirs, filepath.Join(h.dir, groupName, id))
+	}
+	return dirs
+}
+
+// TestTerminal gives a program a terminal, of which it is the session's leader.
+func TestTerminal(t *testing.T) {
+	t.Parallel()
+	for _, init := range []bool{false, true} {
+		root := busyboxRoot(t)
+		master, slave, err := pty.Open()
+		must(t, err)
+		defer master.Close()
+		must(t, pty.Setsize(master, &pty.Winsize{Rows: 33, Cols: 77}))
+		spec := describe(t, runspec.Options{Root: root, TTY: true, User: "ann"},
+			"tty; test -t 1 && test -w /dev/console && echo terminal; echo $TERM; trap 'echo resized; exit 3' WINCH; echo ready; while :; do sleep 0.02; done")
+		p, _, err := start(t, Options{Spec: spec, Console: slave, Init: init})
+		must(t, err)
+		slave.Close()
+		var got strings.Builder
+		buf := make([]byte, 1000)
+		for !strings.Contains(got.String(), "ready") {
+			n, err := master.Read(buf)
+			if err != nil {
+				t.Fatalf("%v after %q", err, got.String())
+			}
+			got.Write(buf[:n])
+		}
+		must(t, pty.Setsize(master, &pty.Winsize{Rows: 40, Cols: 100}))
+		code, err := p.Wait()
+		n, _ := master.Read(buf)
+		got.Write(buf[:n])
+		if want := "/dev/console\r\nterminal\r\nxterm\r\nready\r\nresized\r\n"; code != 3 || err != nil || got.String() != want {
+			t.Errorf("init %v: code %d, %v, %q; want %q", init, code, err, got.String(), want)
+		}
+	}
+}
+
+// TestLimits sets limits and looks at what the kernel says of them, in the
+// container, in a program that joins it, and afterwards.
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	root := busyboxRoot(t)
+	id := testID + "0003"
+	spec := describe(t, runspec.Options{Root: root, ID: id, Resources: runspec.Resources{
+		Memory: 32 << 20, NanoCPUs: 500_000_000, CPUShares: 512, Pids: 12, CPUSet: "0",
+	}, Ulimits: []string{"nofile=100:200", "core=0"}}, `ulimit -n; ulimit -Hn; sleep 100`)
+	if list := Warnings(spec.Linux.Resources); len(list) > 0 {
+		t.Fatalf("this system cannot limit: %q", list)
+	}
+	p, finish, err := start(t, Options{ID: id, Spec: spec})
+	must(t, err)
+	for _, want := range []string{"memory.limit_in_bytes 33554432", "cpu.cfs_quota_us 50000", "cpu.shares 512", "pids.max 12", "cpuset.cpus 0"} {
+		file, value, _ := strings.Cut(want, " ")
+		found, _ := filepath.Glob("/sys/fs/cgroup/*/" + groupName + "/" + id + "/" + file)
+		if len(found) == 0 {
+			t.Errorf("no %s", file)
+			continue
+		}
+		data, err := os.ReadFile(found[0])
+		must(t, err)
+		if strings.TrimSpace(string(data)) != value {
+			t.Errorf("%s is %q, not %s", file, data, value)
+		}
+	}
+	r := execIn(t, p, spec, "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13; do sleep 5 & done 2>&1 | grep -c fork; kill -9 -1")
+	if r.out == "0" {
+		t.Errorf("more processes than allowed: %+v", r)
+	}
+	must(t, p.Kill())
+	if r := finish(); r.out != "100\n200\n" {
+		t.Errorf("limits of the shell: %q %q", r.out, r.stderr)
+	}
+	for _, dir := range cgroupDirs(id) {
+		if exists(dir) {
+			t.Errorf("%s is left", dir)
+		}
+	}
+}
+
+// TestMemoryLimit lets a program take more memory than it may.
+func TestMemoryLimit(t *testing.T) {
+	t.Parallel()
+	root := busyboxRoot(t)
+	id := testID + "0004"
+	o := runspec.Options{Root: root, ID: id, Resources: runspec.Resources{Memory: 16 << 20, MemorySwap: 16 << 20}}
+	r := run(t, Options{ID: id, Spec: describe(t, o, "head -c 60000000 /dev/zero | tail -c 50000000 | wc -c; dd if=/dev/zero of=/dev/null bs=40M count=1")})
+	if r.code != 137 && !strings.Contains(r.stderr, "Killed") {
+		t.Errorf("code %d, %v, %q, %q", r.code, r.err, r.out, r.stderr)
+	}
+}
+
+// TestNumbers checks that the number of a process is one of the caller's, and
+// that a job survives JSON.
+func TestNumbers(t *testing.T) {
+	t.Parallel()
+	root := busyboxRoot(t)
+	spec := describe(t, runspec.Options{Root: root}, "sleep 100")
+	p, _, err := start(t, Options{Spec: spec})
+	must(t, err)
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(p.Pid()) + "/status")
+	must(t, err)
+	if !strings.Contains(string(data), fmt.Sprintf("NSpid:\t%d\t1\n", p.Pid())) {
+		t.Errorf("status: %s", data)
+	}
+	if _, err := json.Marshal(job{Spec: spec}); err != nil {
+		t.Error(err)
+	}
+}
