@@ -114,14 +114,20 @@ func (c *Credentials) Put(ctx context.Context, server string, cred Credential) (
 }
 
 // Delete forgets what is kept for a registry, under whatever form of its name
-// tools have written.
+// tools have written. Where the registry has a credential helper of its own, no
+// other one is asked.
 func (c *Credentials) Delete(ctx context.Context, server string) error {
-	var errs []error
 	key := keyOf(server)
-	for _, k := range []string{key, "https://" + key, "http://" + key} {
-		if k != key && strings.HasPrefix(key, "https://") {
-			break // Docker Hub's key is a URL already
-		}
+	keys := []string{key, "https://" + key, "http://" + key}
+	conf, err := readDockerConfig(c.store.ConfigPath())
+	if err != nil {
+		return err
+	}
+	if strings.HasPrefix(key, "https://") || conf.Helpers[key] != "" { // Docker Hub's key is a URL already
+		keys = keys[:1]
+	}
+	var errs []error
+	for _, k := range keys {
 		if err := c.store.Delete(ctx, k); err != nil {
 			errs = append(errs, fmt.Errorf("remove credentials for %s: %w", ServerName(server), err))
 		}
@@ -132,23 +138,35 @@ func (c *Credentials) Delete(ctx context.Context, server string) error {
 // keyOf is the name under which docker's config.json keeps a registry.
 func keyOf(server string) string { return credentials.ServerAddressFromRegistry(ServerName(server)) }
 
-// hasSecret reports whether config.json itself holds a secret.
-func hasSecret(path, key string) (bool, error) {
+// dockerConfig is what is looked at in docker's config.json.
+type dockerConfig struct {
+	Auths map[string]struct {
+		Auth          string `json:"auth"`
+		IdentityToken string `json:"identitytoken"`
+	} `json:"auths"`
+	Helpers map[string]string `json:"credHelpers"`
+}
+
+// readDockerConfig reads config.json; one that is not there is empty.
+func readDockerConfig(path string) (c dockerConfig, err error) {
 	raw, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+		return c, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("read docker's config.json: %w", err)
+		return c, fmt.Errorf("read docker's config.json: %w", err)
 	}
-	var conf struct {
-		Auths map[string]struct {
-			Auth          string `json:"auth"`
-			IdentityToken string `json:"identitytoken"`
-		} `json:"auths"`
+	if err := json.Unmarshal(raw, &c); err != nil {
+		return c, fmt.Errorf("read %s: %w", path, err)
 	}
-	if err := json.Unmarshal(raw, &conf); err != nil {
-		return false, fmt.Errorf("read %s: %w", path, err)
+	return c, nil
+}
+
+// hasSecret reports whether config.json itself holds a secret.
+func hasSecret(path, key string) (bool, error) {
+	conf, err := readDockerConfig(path)
+	if err != nil {
+		return false, err
 	}
 	entry := conf.Auths[key]
 	return entry.Auth != "" || entry.IdentityToken != "", nil

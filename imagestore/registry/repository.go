@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -114,11 +115,26 @@ func accepted(resp *http.Response, accept []int) (*http.Response, error) {
 	return nil, responseError(resp)
 }
 
+// errStorage says that not the registry refused a request, but the storage
+// that it redirects to: no login helps.
+var errStorage = errors.New("storage of the registry failed")
+
+// firstURL is what was asked before all redirects.
+func firstURL(r *http.Request) *url.URL {
+	for r.Response != nil && r.Response.Request != nil {
+		r = r.Response.Request
+	}
+	return r.URL
+}
+
 // responseError reads the error that a registry answered with, in the format
 // of the distribution spec, section "Error Codes".
 func responseError(resp *http.Response) error {
 	u := *resp.Request.URL
 	u.RawQuery, u.User = "", nil
+	if asked := firstURL(resp.Request); !sameOrigin(asked, &u) {
+		return fmt.Errorf("%w: %s redirects to %s, which answers %s", errStorage, asked.Host, printable(u.Host), printable(resp.Status))
+	}
 	e := &errcode.ErrorResponse{Method: resp.Request.Method, URL: &u, StatusCode: resp.StatusCode}
 	var body struct {
 		Errors errcode.Errors `json:"errors"`

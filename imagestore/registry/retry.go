@@ -107,8 +107,8 @@ func transient(err error) bool {
 		return again && status.Method == http.MethodPatch
 	}
 	var broken *net.OpError
-	if errors.As(err, &broken) && broken.Op != "dial" {
-		return true // the connection was there
+	if errors.As(err, &broken) {
+		return !unreachable(err) // then the connection was there
 	}
 	var ue *url.Error
 	if errors.As(err, &ue) {
@@ -129,7 +129,7 @@ func refused(err error) bool {
 // middle of a transfer.
 func unreachable(err error) bool {
 	var broken *net.OpError
-	return errors.As(err, &broken) && broken.Op == "dial"
+	return errors.As(err, &broken) && (broken.Op == "dial" || broken.Op == "proxyconnect") // net/http's own Op
 }
 
 // patience counts the failures of one piece of work.
