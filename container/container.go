@@ -6,16 +6,21 @@
 //
 //	config.json   the record ([Record]), replaced atomically
 //	upper, work   what the union (package cow) writes
+//	state.json    how its last run went ([State]), replaced atomically
+//	ID-json.log   what the program printed, where it is kept
 //	log           what the server of its mount said
 //	lock          held (flock) by that server while it lives
+//	run           held by its supervisor (package supervise) while it lives
 //
 // What a reboot ends lies under the run root: mounts/<id>.json says where
 // something is mounted and by which process ([Mount]). The kernel is believed,
 // not these notes: a note without a mount is removed, a mount without a server
 // ("Transport endpoint is not connected") is cleaned.
 //
-// Locks, outermost first: containers/lock (creating, naming and removing
-// records), then a container's lock. Neither is held while a program runs.
+// Locks, outermost first: a container's run lock, containers/lock (creating,
+// naming and removing records), a container's lock. Only the first is held
+// while a program runs: a state "running" whose run lock is free is a lie that
+// a killed supervisor has left, and whoever lists containers puts it right.
 //
 // The package does not create images (package build) and does not print.
 package container
@@ -46,6 +51,11 @@ var (
 	// ErrMounted says that a container is mounted and so cannot be mounted
 	// once more or removed.
 	ErrMounted = errors.New("container is mounted")
+	// ErrRunning says that a container runs and so cannot be started once more
+	// or removed.
+	ErrRunning = errors.New("container is running")
+	// ErrNotRunning says that a container does not run.
+	ErrNotRunning = errors.New("container is not running")
 	// ErrNotMounted says that nothing of unio is mounted there.
 	ErrNotMounted = errors.New("not mounted")
 	// ErrBusy says that a mount is in use and cannot be unmounted.
@@ -72,6 +82,9 @@ type Store struct {
 	root    string // the store
 	runRoot string
 	log     *slog.Logger
+	// cleanRun clears what the runtime of a killed supervisor left, beside
+	// processes.
+	cleanRun func(id string) error
 }
 
 // Open returns the containers of the store at root. Their mounts are noted
@@ -83,7 +96,8 @@ func Open(root, runRoot string, log *slog.Logger) *Store {
 // Container is one container as its record was when it was looked up.
 type Container struct {
 	Record
-	dir string
+	State State
+	dir   string
 }
 
 // UpperDir is the folder that holds what the container changed.
@@ -101,6 +115,13 @@ func (c *Container) CheckUpper() error {
 	return nil
 }
 
+// Dir is the folder of the container.
+func (c *Container) Dir() string { return c.dir }
+
+// OutputPath is where the output of the program is kept, if it is: docker's
+// json-file log.
+func (c *Container) OutputPath() string { return filepath.Join(c.dir, c.ID+"-json.log") }
+
 // LogPath is where the server of the container's mount writes.
 func (c *Container) LogPath() string { return filepath.Join(c.dir, "log") }
 
@@ -113,6 +134,7 @@ func (c *Container) ShortID() string { return c.ID[:12] }
 // is logged and left out.
 func (s *Store) List() ([]*Container, error) {
 	list, unreadable, err := s.list()
+	list = s.settled(list)
 	if unreadable != nil {
 		s.log.Error("containers left out", "err", unreadable)
 	}
@@ -123,6 +145,7 @@ func (s *Store) List() ([]*Container, error) {
 // cannot be read is an error.
 func (s *Store) ListIntact() ([]*Container, error) {
 	list, unreadable, err := s.list()
+	list = s.settled(list)
 	if err == nil && unreadable != nil {
 		err = fmt.Errorf("%w (mend or remove its folder below %s)", unreadable, s.dir)
 	}
@@ -153,6 +176,15 @@ func (s *Store) list() (list []*Container, unreadable, err error) {
 	return list, unreadable, nil
 }
 
+// settled makes all states true, and leaves out what that has removed.
+func (s *Store) settled(list []*Container) []*Container {
+	return slices.DeleteFunc(list, func(c *Container) bool {
+		was := c.State.Active()
+		s.settleRun(c)
+		return was && c.State.Status == StatusDead
+	})
+}
+
 // Lookup finds a container by ID, name or unique prefix of an ID, in this
 // order. It gives ErrNotFound or ErrAmbiguous.
 func (s *Store) Lookup(ref string) (*Container, error) {
@@ -177,4 +209,13 @@ func (s *Store) Lookup(ref string) (*Container, error) {
 		return byPrefix[0], nil
 	}
 	return nil, say(ErrAmbiguous, "multiple IDs found with provided prefix: %s", ref)
+}
+
+// MountOf finds the mount of a container. It gives ErrNotMounted.
+func (s *Store) MountOf(c *Container) (*Mount, error) {
+	list, err := s.Mounts()
+	if err != nil {
+		return nil, err
+	}
+	return onlyMount(list, c.ID, c.Name)
 }

@@ -25,7 +25,10 @@ func CheckName(name string) error {
 // freeName checks that a name is not taken, or finds one if it is empty. The
 // caller holds the lock of all containers.
 func (s *Store) freeName(name string) (string, error) {
-	list, err := s.List()
+	list, unreadable, err := s.list()
+	if unreadable != nil {
+		s.log.Error("containers left out", "err", unreadable)
+	}
 	if err != nil {
 		return "", err
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -33,8 +34,13 @@ type Record struct {
 	Image     digest.Digest // ID of the image: the digest of its config
 	ImageName string        // the image as the user called it
 	Created   time.Time
-	// Config is the image's, as it was at creation.
+	// Config is the image's, as it was at creation, with what the user
+	// changed.
 	Config imagestore.RunConfig
+	// Host is what the container has of the host, and Mounts what is mounted
+	// into it.
+	Host   HostConfig
+	Mounts []MountPoint
 	// Privileged says that root made the upper: owners, devices and
 	// trusted.* attributes are real. It never changes.
 	Privileged bool
@@ -46,6 +52,8 @@ type CreateOptions struct {
 	Image     digest.Digest // of the image's config
 	ImageName string        // as the user called it; empty: the ID is shown
 	Config    imagestore.RunConfig
+	Host      HostConfig
+	Mounts    []MountPoint
 }
 
 // Create makes a container with an empty upper. It gives ErrName for a
@@ -70,9 +78,9 @@ func (s *Store) Create(o CreateOptions) (*Container, error) {
 	}
 	c := &Container{Record: Record{
 		Version: recordVersion, ID: newID(), Name: o.Name,
-		Image: o.Image, ImageName: o.ImageName, Config: o.Config,
+		Image: o.Image, ImageName: o.ImageName, Config: o.Config, Host: o.Host, Mounts: o.Mounts,
 		Created: time.Now().UTC(), Privileged: os.Geteuid() == 0,
-	}}
+	}, State: State{Status: StatusCreated}}
 	c.dir = filepath.Join(s.dir, c.ID)
 	if err := s.publish(c); err != nil {
 		return nil, fmt.Errorf("create container %s: %w", c.Name, err)
@@ -136,7 +144,7 @@ func (s *Store) load(id string) (*Container, error) {
 	case c.Image.Validate() != nil:
 		return nil, fmt.Errorf("container %s: record has a bad image ID", id)
 	}
-	return c, nil
+	return c, c.readState()
 }
 
 // newID makes a container ID: 256 random bits in hex. One whose short form is
@@ -154,6 +162,13 @@ func newID() string {
 
 func validID(id string) bool {
 	return len(id) == 64 && strings.Trim(id, "0123456789abcdef") == ""
+}
+
+// encodeJSON writes v in the form of all files of this package.
+func encodeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
 }
 
 // writeJSON replaces the file at path, durably.

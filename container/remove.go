@@ -6,18 +6,59 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
 // RemoveOptions say how to remove a container.
 type RemoveOptions struct {
-	Force bool // unmount it first if it is mounted
+	Force bool // end it first if it runs, unmount it if it is mounted
 }
 
-// Remove removes a container with all that it changed. It gives ErrMounted for
-// a mounted one, unless forced.
+// Remove removes a container with all that it changed. It gives ErrRunning for
+// one that runs and ErrMounted for a mounted one, unless forced.
 func (s *Store) Remove(ctx context.Context, c *Container, o RemoveOptions) error {
+	if c.State.Active() {
+		if !o.Force {
+			return say(ErrRunning, "You cannot remove a running container %s. "+
+				"Stop the container before attempting removal or force remove", c.ID)
+		}
+		if err := s.kill(ctx, c); err != nil {
+			return err
+		}
+	}
+	r, err := s.Hold(c)
+	if errors.Is(err, ErrNotFound) && c.Host.AutoRemove {
+		return nil // its supervisor was quicker
+	}
+	if err != nil {
+		return err
+	}
+	defer r.Close()
 	if err := s.endMount(ctx, c, o.Force); err != nil {
 		return err
+	}
+	return r.Remove(ctx)
+}
+
+// kill ends a container that runs and waits until its supervisor has seen to
+// the rest.
+func (s *Store) kill(ctx context.Context, c *Container) error {
+	if err := s.MarkStopped(c); err != nil {
+		return err
+	}
+	if err := c.Signal(unix.SIGKILL); err != nil && !errors.Is(err, ErrNotRunning) {
+		return say(err, "Could not kill running container %s, cannot remove - %v", c.ID, err)
+	}
+	_, err := s.Wait(ctx, c)
+	return err
+}
+
+// Remove removes a container that is held and not mounted.
+func (r *Run) Remove(context.Context) error {
+	s, c := r.store, r.Container
+	if err := r.removeSocket(); err != nil {
+		return fmt.Errorf("remove container %s: %w", c.Name, err)
 	}
 	unlockAll, err := lockFile(filepath.Join(s.dir, "lock"), true)
 	if err != nil {

@@ -186,7 +186,7 @@ func (r *dfContainer) Command() string    { return commandText(r.use.Container, 
 func (r *dfContainer) Size() string       { return size(r.use.changed) }
 func (r *dfContainer) CreatedAt() string  { return r.use.Created.String() }
 func (r *dfContainer) RunningFor() string { return ago(r.use.Created) + " ago" }
-func (r *dfContainer) Status() string     { return statusText(r.use.mount) }
+func (r *dfContainer) Status() string     { return statusText(r.use.Container, r.use.mount) }
 func (r *dfContainer) Names() string      { return r.use.Name }
 
 func (u *diskUsage) containerTable() *listing {

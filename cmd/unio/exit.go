@@ -51,6 +51,7 @@ func (e *usageError) hint() string {
 type exitError struct {
 	code int
 	err  error
+	hint string // a line for the user behind the error
 }
 
 func (e *exitError) Error() string {
@@ -98,6 +99,9 @@ func report(w io.Writer, err error) int {
 	case errors.As(err, &exit):
 		if exit.err != nil {
 			fmt.Fprintln(w, colored(w, errorText(exit.err)))
+		}
+		if exit.hint != "" {
+			fmt.Fprintf(w, "\n%s\n", exit.hint)
 		}
 		return exit.code
 	case errors.Is(err, context.Canceled):

@@ -65,7 +65,9 @@ func (l *line) enter(children []*cli.Command, rest []string) ([]string, error) {
 // flagsFirst reports whether a command's flags must stand before its
 // arguments: where those end in a program's own command line, and where docker
 // has it so.
-func flagsFirst(c *cli.Command) bool { return c.Name == "chroot" || c.Name == "tag" }
+func flagsFirst(c *cli.Command) bool {
+	return c.Name == "tag" || strings.HasSuffix(c.ArgsUsage, "[ARG...]") || strings.HasSuffix(c.ArgsUsage, "[ps OPTIONS]")
+}
 
 // scan appends the flags among args to the line and returns the rest; it stops
 // at the first argument that is none if toFirst says so.
@@ -159,7 +161,11 @@ func (l *line) add(f cli.Flag, value string) error {
 // checkValue parses a value for its error alone, so that the message is the
 // same for every kind of flag.
 func checkValue(f cli.Flag, value string) (err error) {
-	switch f.(type) {
+	switch f := f.(type) {
+	case *checkedFlag:
+		err = f.check(value)
+	case *checkedSlice:
+		err = f.check(value)
 	case *cli.BoolFlag:
 		_, err = strconv.ParseBool(value)
 	case *cli.IntFlag:

@@ -38,7 +38,11 @@ func parseFilters(c *cli.Context, allowed ...string) (filters, error) {
 			}
 		}
 		if !slices.Contains(allowed, name) {
-			return nil, fmt.Errorf("invalid filter '%s'", name)
+			word := "invalid"
+			if isContainerList(c.Command) {
+				word = "Invalid" // docker's daemon spells it so there
+			}
+			return nil, fmt.Errorf("%s filter '%s'", word, name)
 		}
 		f[name] = append(f[name], strings.TrimSpace(value))
 	}
@@ -122,18 +126,12 @@ func parseMoment(s string, now time.Time) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("failed to parse value as time or duration: %q", s)
 }
 
-// headsOnly reports whether only images are wanted that have no tag and no
-// image built on them. One with a registry's digest alone is, to docker, both
-// dangling and not.
-func (m *imageFilter) headsOnly() bool { return m.dangling != nil && *m.dangling }
-
 // matches reports whether an image is to be shown, by everything but its
 // names.
 func (m *imageFilter) matches(img *imagestore.Image) bool {
 	created := img.Config.CreatedAt()
 	switch {
-	case m.headsOnly() && len(img.Names) > 0:
-	case m.dangling != nil && !*m.dangling && img.Dangling():
+	case m.dangling != nil && *m.dangling != (len(img.Names) == 0):
 	case !m.before.IsZero() && !created.Before(m.before):
 	case !m.since.IsZero() && !created.After(m.since):
 	case !m.until.IsZero() && !created.Before(m.until):

@@ -8,8 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"strconv"
-	"strings"
 
 	"github.com/distribution/reference"
 	"github.com/urfave/cli/v2"
@@ -63,9 +61,6 @@ func importImage(c *cli.Context) error {
 		return err
 	}
 	defer in.Close()
-	if isURL(src) {
-		fmt.Fprintln(e.stdout, "Downloading from", redacted(src))
-	}
 	p, err := showOwnProgress(c, e.stderr)
 	if err != nil {
 		return err
@@ -100,7 +95,7 @@ func checkImportName(name string) error {
 // path of this machine.
 func importedFrom(src string) string {
 	if isURL(src) {
-		return redacted(src)
+		return src
 	}
 	return "-"
 }
@@ -148,28 +143,8 @@ func openURL(ctx context.Context, u *url.URL) (io.ReadCloser, int64, error) {
 		return nil, 0, err // names the URL without its password
 	}
 	if resp.StatusCode != http.StatusOK {
-		defer resp.Body.Close()
-		return nil, 0, fmt.Errorf("failed to GET %s with status %s%s", u.Redacted(), resp.Status, whatServerSaid(resp.Body))
+		resp.Body.Close()
+		return nil, 0, fmt.Errorf("download %s: %s", u.Redacted(), resp.Status)
 	}
 	return resp.Body, max(resp.ContentLength, 0), nil
-}
-
-// redacted is a URL without its password.
-func redacted(s string) string {
-	u, err := url.Parse(s)
-	if err != nil {
-		return s
-	}
-	return u.Redacted()
-}
-
-// whatServerSaid is the beginning of an error page, fit for a message.
-func whatServerSaid(body io.Reader) string {
-	const limit = 200
-	page, err := io.ReadAll(io.LimitReader(body, limit))
-	text := strings.TrimSpace(string(page))
-	if err != nil || text == "" || strings.ContainsFunc(text, func(r rune) bool { return !strconv.IsPrint(r) }) {
-		return "" // HTML, or worse
-	}
-	return ": " + text
 }

@@ -54,6 +54,24 @@ func imageInspectCommand() *cli.Command {
 	}
 }
 
+// containerInspectCommand is "unio container inspect", which knows containers
+// only.
+func containerInspectCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "inspect",
+		Usage:     "Display detailed information on one or more containers",
+		ArgsUsage: "CONTAINER [CONTAINER...]",
+		Before:    minArgs(1),
+		Action: func(c *cli.Context) error {
+			return inspectAll(c, []string{kindContainer}, "No such container: %s")
+		},
+		Flags: []cli.Flag{
+			inspectFormat(),
+			&cli.BoolFlag{Name: "size", Aliases: []string{"s"}, Usage: "Display total file sizes"},
+		},
+	}
+}
+
 func inspectFormat() cli.Flag {
 	return &cli.StringFlag{Name: "format", Aliases: []string{"f"}, Usage: "Format output: \"json\" or a Go template"}
 }
@@ -198,7 +216,7 @@ func (in *inspector) find(ctx context.Context, kinds []string, name string) (any
 	for _, kind := range kinds {
 		var v any
 		if kind == kindContainer {
-			v, err = in.container(name)
+			v, err = in.container(ctx, name)
 		} else {
 			v, err = in.image(ctx, name)
 		}

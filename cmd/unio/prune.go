@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"unio/container"
+	"unio/container/volume"
 	"unio/imagestore"
 )
 
@@ -197,7 +198,7 @@ func (p *pruner) containers(ctx context.Context) error {
 		if err == nil {
 			err = cs.Remove(ctx, one, container.RemoveOptions{})
 		}
-		if errors.Is(err, container.ErrMounted) {
+		if errors.Is(err, container.ErrMounted) || errors.Is(err, container.ErrRunning) {
 			continue // it is in use
 		}
 		if err != nil {
@@ -231,4 +232,41 @@ func (p *pruner) buildCache(ctx context.Context) error {
 	p.freed += freed
 	p.e.printRemovedSteps(removed)
 	return err
+}
+
+// volumes removes the volumes that no container needs.
+func (p *pruner) volumes(ctx context.Context) error {
+	users, err := p.e.volumeUsers()
+	if err != nil {
+		return err
+	}
+	volumes := volume.Open(p.e.root)
+	list, err := volumes.List()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	var done []string
+	for _, v := range list {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if len(users[v.Name]) > 0 || !v.Anonymous && !p.all || p.spares(v.Created, v.Labels) {
+			continue
+		}
+		size, err := v.Size()
+		if err == nil {
+			err = volumes.Remove(v.Name, nil)
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		p.freed += size
+		done = append(done, v.Name)
+	}
+	if len(done) > 0 {
+		fmt.Fprintf(p.e.stdout, "Deleted Volumes:\n%s\n\n", strings.Join(done, "\n"))
+	}
+	return errors.Join(errs...)
 }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"os"
 
 	"github.com/urfave/cli/v2"
@@ -9,6 +11,8 @@ import (
 
 	"unio/container"
 	"unio/container/runner"
+	"unio/container/supervise"
+	"unio/container/volume"
 )
 
 // controlFD is the descriptor on which the hidden commands talk with the unio
@@ -60,6 +64,25 @@ func runnerCommand() *cli.Command {
 				return &exitError{code: code} // an error has been told already
 			}
 			return nil
+		},
+	}
+}
+
+// superviseCommand runs one container, in the background; its argument is there
+// for who reads a process list.
+func superviseCommand() *cli.Command {
+	return &cli.Command{
+		Name: "supervise", Usage: "Run a container (started by run and start)", ArgsUsage: "CONTAINER", Hidden: true,
+		Action: func(c *cli.Context) error {
+			e := envOf(c)
+			control, err := controlSocket()
+			if err != nil {
+				return err
+			}
+			log := slog.New(slog.NewJSONHandler(os.Stderr, nil)).With("pid", os.Getpid(), "supervisor", true)
+			return silent(supervise.Main(context.WithoutCancel(c.Context), control, supervise.MainOptions{
+				Containers: container.Open(e.root, e.runRoot, log), Volumes: volume.Open(e.root), Log: log,
+			}))
 		},
 	}
 }

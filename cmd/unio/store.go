@@ -41,7 +41,7 @@ func (e *env) imagesInUse() ([]imagestore.Use, error) {
 		return nil, err
 	}
 	for _, c := range list {
-		uses = append(uses, imagestore.Use{ImageID: c.Image, Container: c.ID, Running: mounted[c.ID]})
+		uses = append(uses, imagestore.Use{ImageID: c.Image, Container: c.ID, Running: mounted[c.ID] || c.State.Active()})
 	}
 	return uses, nil
 }

@@ -144,8 +144,10 @@ func valueKind(f cli.Flag, text string) (kind, plain string) {
 			return word, before + word + after
 		}
 	}
-	switch f.(type) {
-	case *cli.StringSliceFlag:
+	switch f := f.(type) {
+	case *checkedFlag:
+		return f.kind, text
+	case *cli.StringSliceFlag, *checkedSlice:
 		if f.Names()[0] == "filter" {
 			return "filter", text
 		}

@@ -1,0 +1,399 @@
+// Package supervise runs containers. Each running container has a supervisor:
+// this program once more, in the background, which mounts the container, fills
+// new volumes, starts the program by container/runner, keeps its output,
+// serves those who attach, and notes how it ended. There is no daemon.
+//
+// A supervisor holds the container's run lock while it lives. What it leaves
+// when it is killed, container.Store puts right for whoever looks next; the
+// program itself dies with its supervisor.
+//
+// Clients talk to it in frames (frame.go): the one that started it over an
+// inherited socket, others over one below the run root. The package neither
+// prints nor knows the command line.
+package supervise
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"unio/container"
+	"unio/container/runner"
+	"unio/container/runspec"
+	"unio/container/volume"
+)
+
+// supervisor is one run of a container.
+type supervisor struct {
+	store   *container.Store
+	volumes *volume.Store
+	log     *slog.Logger
+	task    *task
+	run     *container.Run
+	mount   *container.Mount
+	mounted bool // by us
+	process *runner.Process
+	streams *streams
+	hub     *hub
+	// warnings are for the user who starts it.
+	warnings []string
+}
+
+// MainOptions connect a supervisor with the store.
+type MainOptions struct {
+	Containers *container.Store
+	Volumes    *volume.Store
+	Log        *slog.Logger
+}
+
+// Main is the life of a supervisor's process. control is the socket to the
+// client that started it, which is told of every error before the program runs.
+func Main(ctx context.Context, control *os.File, o MainOptions) error {
+	conn, err := net.FileConn(control)
+	if err = errors.Join(err, control.Close()); err != nil {
+		return fmt.Errorf("the client's socket: %w", err)
+	}
+	first := newFramed(conn)
+	var h hello
+	if err := first.receiveJSON(kindHello, &h); err != nil || h.Task == nil {
+		return fmt.Errorf("read the task: %w", err)
+	}
+	// The client may go, the terminal may go: neither is a reason to end.
+	signal.Ignore(unix.SIGHUP, unix.SIGPIPE, unix.SIGTTOU, unix.SIGTTIN)
+	ends := make(chan os.Signal, 4)
+	signal.Notify(ends, unix.SIGTERM, unix.SIGINT)
+	s := &supervisor{store: o.Containers, volumes: o.Volumes, log: o.Log, task: h.Task, hub: newHub()}
+	durable, err := s.start(ctx, h.Attach)
+	if err != nil {
+		return s.refuse(first, err)
+	}
+	s.hub.add(first, h.Attach)
+	if err := first.sendJSON(kindReply, reply{Warnings: s.warnings}); err != nil {
+		s.hub.remove(first)
+	}
+	s.streams.flow()
+	return s.serve(ctx, first, h.Attach, ends, durable)
+}
+
+// refuse tells the client why the container does not run, after everything
+// has been undone.
+func (s *supervisor) refuse(client *framed, err error) error {
+	r := reply{Error: err.Error(), Code: codeOf(err)}
+	if s.run != nil {
+		err = errors.Join(err, s.end(container.End{Code: r.Code, Failed: r.Error}))
+	}
+	return errors.Join(err, client.sendJSON(kindReply, r))
+}
+
+// codeFailed is the exit code of docker run for what is not the program's
+// fault.
+const codeFailed = 125
+
+func codeOf(err error) int {
+	var start *runner.StartError
+	if errors.As(err, &start) {
+		return start.Code
+	}
+	return codeFailed
+}
+
+// start does everything up to the running program. durable brings its state
+// to the disk.
+func (s *supervisor) start(ctx context.Context, a Attach) (durable func() error, err error) {
+	c, err := s.store.Lookup(s.task.ID)
+	if err != nil {
+		return nil, err
+	}
+	if s.run, err = s.store.Hold(c); err != nil {
+		return nil, err
+	}
+	if err := s.makeMount(ctx); err != nil {
+		return nil, err
+	}
+	mounts, err := s.prepareMounts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	o, err := s.runOptions(mounts)
+	if err != nil {
+		return nil, err
+	}
+	if s.streams, err = openStreams(s.run.Container, s.hub, a.Size); err != nil {
+		return nil, err
+	}
+	defer s.streams.closeTheirs()
+	o.Stdin, o.Stdout, o.Stderr, o.Console = s.streams.stdin, s.streams.stdout, s.streams.stderr, s.streams.console
+	if s.process, err = runner.Start(ctx, *o); err != nil {
+		return nil, err
+	}
+	durable, err = s.run.Started(s.process.Pid(), s.mounted)
+	if err != nil {
+		return nil, errors.Join(err, s.process.Kill())
+	}
+	return durable, nil
+}
+
+// runOptions say what the runner is to do.
+func (s *supervisor) runOptions(mounts []runspec.Mount) (*runner.Options, error) {
+	c := s.run.Container
+	spec, err := Spec(c, s.mount.Dir, mounts)
+	if err != nil {
+		return nil, err
+	}
+	files, err := runspec.NetFiles(spec, runspec.NetOptions{
+		DNS: c.Host.DNS, DNSSearch: c.Host.DNSSearch, DNSOptions: c.Host.DNSOptions, ExtraHosts: c.Host.ExtraHosts,
+	})
+	if err != nil {
+		return nil, err
+	}
+	o := &runner.Options{
+		ID: c.ID, Spec: spec, Files: files, Command: s.task.Runner, Log: s.log,
+		Init: c.Host.Init != nil && *c.Host.Init, Tied: true,
+	}
+	if o.Runtime, err = Runtime(c.Host.Runtime); err != nil || o.Runtime == "" {
+		return o, err
+	}
+	o.StateDir, err = s.run.RuntimeDir()
+	return o, err
+}
+
+// makeMount mounts the container unless a user has done so.
+func (s *supervisor) makeMount(ctx context.Context) error {
+	m, err := s.store.MountOf(s.run.Container)
+	if err == nil && !m.Dead {
+		s.mount = m
+		return nil
+	}
+	s.mount, err = s.store.Mount(ctx, container.MountOptions{
+		Container: s.run.Container, Writeback: true, Server: s.task.Server, Keeper: s.task.Keeper, Debug: s.task.Debug,
+	})
+	s.mounted = err == nil
+	return err
+}
+
+// serve sees to the clients until the program has ended, and then to the end.
+func (s *supervisor) serve(ctx context.Context, first *framed, a Attach, ends <-chan os.Signal, durable func() error) error {
+	listener, err := s.run.Listen()
+	if err != nil {
+		s.log.Error("nobody can attach", "err", err)
+	} else {
+		go s.accept(listener)
+	}
+	go s.hear(first, a)
+	go func() {
+		if err := durable(); err != nil {
+			s.log.Error("write the state", "err", err)
+		}
+	}()
+	go func() {
+		if _, ok := <-ends; ok {
+			s.stop()
+		}
+	}()
+	code, err := s.process.Wait()
+	ended := time.Now()
+	if err != nil {
+		s.log.Error("wait for the program", "err", err)
+	}
+	s.streams.drain()
+	if listener != nil {
+		listener.Close()
+	}
+	err = s.end(container.End{Code: code, At: ended})
+	s.hub.exit(Exit{Code: code, Error: textOf(err)})
+	return err
+}
+
+func textOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// stopWait is how long a container has to end when the machine goes down.
+const stopWait = 10 * time.Second
+
+// stop ends the program, as when the machine goes down.
+func (s *supervisor) stop() {
+	_ = s.process.Signal(StopSignal(s.run.Container))
+	time.AfterFunc(stopWait, func() { _ = s.process.Kill() })
+}
+
+// end gives everything back and notes the end. The container is free for
+// others afterwards.
+func (s *supervisor) end(e container.End) error {
+	var errs []error
+	if s.streams != nil {
+		errs = append(errs, s.streams.close())
+	}
+	if s.mounted {
+		errs = append(errs, s.unmount())
+	}
+	if s.run.Host.AutoRemove {
+		errs = append(errs, s.remove())
+	} else {
+		errs = append(errs, s.run.Ended(e))
+	}
+	return errors.Join(append(errs, s.run.Close())...)
+}
+
+// unmount takes the mount away, out of the hands of who still looks into it.
+func (s *supervisor) unmount() error {
+	err := s.store.Unmount(context.Background(), s.mount.Dir, container.UnmountOptions{})
+	if errors.Is(err, container.ErrBusy) {
+		err = s.store.Unmount(context.Background(), s.mount.Dir, container.UnmountOptions{Lazy: true})
+	}
+	if errors.Is(err, container.ErrNotMounted) {
+		return nil
+	}
+	return err
+}
+
+// remove removes a container that was run with --rm, and its volumes without
+// a name.
+func (s *supervisor) remove() error {
+	if err := s.run.Remove(context.Background()); err != nil {
+		return err
+	}
+	var errs []error
+	for _, m := range s.run.Mounts {
+		if m.Anonymous {
+			errs = append(errs, s.volumes.Remove(m.Name, nil))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// accept serves everybody who attaches later.
+func (s *supervisor) accept(listener net.Listener) {
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			if !errors.Is(err, net.ErrClosed) {
+				s.log.Error("accept", "err", err)
+			}
+			return
+		}
+		go s.welcome(newFramed(conn))
+	}
+}
+
+func (s *supervisor) welcome(f *framed) {
+	var h hello
+	if err := f.receiveJSON(kindHello, &h); err != nil {
+		f.conn.Close()
+		return
+	}
+	if err := f.sendJSON(kindReply, reply{}); err != nil {
+		f.conn.Close()
+		return
+	}
+	s.streams.resize(h.Attach.Size)
+	s.hub.add(f, h.Attach)
+	s.hear(f, h.Attach)
+}
+
+// hear does what a client says until it has nothing more to say.
+func (s *supervisor) hear(f *framed, a Attach) {
+	buf := make([]byte, 32<<10)
+	for {
+		k, data, err := f.receive(buf)
+		if err != nil {
+			s.hub.remove(f)
+			if a.Stdin {
+				s.streams.inputEnds()
+			}
+			return
+		}
+		switch k {
+		case kindInput:
+			if a.Stdin {
+				s.streams.input(data)
+			}
+		case kindEOF:
+			if a.Stdin {
+				s.streams.inputEnds()
+			}
+		case kindSize:
+			s.streams.resizeTo(data)
+		case kindSignal:
+			s.signal(data)
+		case kindDetach:
+			a.Stdin = false
+			s.hub.remove(f)
+		}
+	}
+}
+
+// signal sends the program a signal that a client has got.
+func (s *supervisor) signal(data []byte) {
+	var sig unix.Signal
+	if err := json.Unmarshal(data, &sig); err != nil || sig <= 0 {
+		return
+	}
+	if err := s.process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		s.log.Warn("pass a signal on", "signal", sig, "err", err)
+	}
+}
+
+// hub hands the output to all who are attached.
+type hub struct {
+	mu      sync.Mutex // guards what follows; not held while sending
+	clients map[*framed]Attach
+}
+
+func newHub() *hub { return &hub{clients: map[*framed]Attach{}} }
+
+func (h *hub) add(f *framed, a Attach) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.clients[f] = a
+}
+
+// remove forgets a client and ends its connection.
+func (h *hub) remove(f *framed) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.clients, f)
+	f.conn.Close()
+}
+
+// list returns those who want a stream.
+func (h *hub) list(wants func(Attach) bool) []*framed {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var list []*framed
+	for f, a := range h.clients {
+		if wants(a) {
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
+// print sends output. Who does not read holds the program up, as docker does.
+func (h *hub) print(k kind, data []byte) {
+	for _, f := range h.list(func(a Attach) bool { return k == kindStdout && a.Stdout || k == kindStderr && a.Stderr }) {
+		if f.send(k, data) != nil {
+			h.remove(f)
+		}
+	}
+}
+
+// exit tells everybody how the program ended.
+func (h *hub) exit(e Exit) {
+	for _, f := range h.list(func(Attach) bool { return true }) {
+		_ = f.sendJSON(kindExit, e) // it may have left just now
+		h.remove(f)
+	}
+}
