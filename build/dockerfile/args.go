@@ -1,6 +1,7 @@
 package dockerfile
 
 import (
+	"errors"
 	"runtime"
 	"slices"
 	"strings"
@@ -47,7 +48,7 @@ func newBuildArgs(o *Options, meta []instructions.ArgCommand, escape rune) (*bui
 			} else if value != nil {
 				word, _, err := lex.ProcessWord(*value, a.metaEnv())
 				if err != nil {
-					return nil, bad("failed to process %q: %v", *value, err)
+					return nil, &textError{err.Error(), errors.Join(ErrDockerfile, err)}
 				}
 				value = &word
 			}

@@ -2,8 +2,10 @@ package dockerfile
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
@@ -156,24 +158,42 @@ func (r *stageRun) chain(ctx context.Context, from string) ([]digest.Digest, err
 // folderMode is that of what WORKDIR makes.
 const folderMode = "0755"
 
-// makeFolder makes the layer of a folder that is missing, "" if it is there.
-func (r *stageRun) makeFolder(ctx context.Context, dir string) (digest.Digest, error) {
-	view, err := r.st.ViewOf(ctx, r.s.layers)
-	if err != nil {
-		return "", err
+// findFolder looks for a folder in the layers so far. All links are followed.
+func (r *stageRun) findFolder(ctx context.Context, dir string) (view *imagestore.View, there bool, err error) {
+	if view, err = r.st.ViewOf(ctx, r.s.layers); err != nil {
+		return nil, false, err
 	}
-	defer view.Close()
 	below := source.OpenView(view)
 	at, err := source.ResolveMissing(below, dir)
 	if err != nil {
-		return "", fmt.Errorf("working folder %s: %w", dir, err)
+		return view, false, fmt.Errorf("working folder %s: %w", dir, err)
 	}
 	e, err := below.Lstat(at)
-	switch {
-	case err == nil && e.IsDir():
-		return "", nil
-	case err == nil:
-		return "", bad("Cannot mkdir: %s is not a directory", dir)
+	if err == nil && !e.IsDir() {
+		err = bad("Cannot mkdir: %s is not a directory", dir)
+	} else if errors.Is(err, fs.ErrNotExist) {
+		return view, false, nil
+	}
+	return view, err == nil, err
+}
+
+// checkFolder refuses a folder that is something else.
+func (r *stageRun) checkFolder(ctx context.Context, dir string) error {
+	view, _, err := r.findFolder(ctx, dir)
+	if view != nil {
+		err = errors.Join(err, view.Close())
+	}
+	return err
+}
+
+// makeFolder makes the layer of a folder that is missing, "" if it is there.
+func (r *stageRun) makeFolder(ctx context.Context, dir string) (d digest.Digest, err error) {
+	view, there, err := r.findFolder(ctx, dir)
+	if view != nil {
+		defer func() { err = errors.Join(err, view.Close()) }()
+	}
+	if there || err != nil {
+		return "", err
 	}
 	c := place.Copy{
 		More: []place.Part{{Tree: emptyFolder{}}}, Dest: strings.TrimSuffix(dir, "/") + "/",

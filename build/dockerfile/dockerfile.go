@@ -103,6 +103,9 @@ func Build(ctx context.Context, st *imagestore.Store, o Options) (*Result, error
 	if o.Report == nil {
 		o.Report = func(Event) {}
 	}
+	if o.Context == nil {
+		o.Context = emptyFolder{}
+	}
 	p, err := parse(&o)
 	if err != nil {
 		return nil, err

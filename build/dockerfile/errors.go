@@ -74,12 +74,12 @@ func (p *plan) atLines(err error, where []parser.Range) error {
 // docker's.
 func (p *plan) parseError(err error) error {
 	var at *parser.LocationError
-	if !errors.As(err, &at) || len(at.Locations) == 0 {
-		return fmt.Errorf("%w: %w", ErrDockerfile, err)
+	if !errors.As(err, &at) || len(at.Locations) == 0 || len(at.Locations[0]) == 0 || at.Locations[0][0].Start.Line == 0 {
+		return &textError{"failed to parse Dockerfile: " + err.Error(), errors.Join(ErrDockerfile, err)}
 	}
 	where := at.Locations[0]
 	text := err.Error()
-	if !strings.HasPrefix(text, "dockerfile parse error") && len(where) > 0 {
+	if !strings.HasPrefix(text, "dockerfile parse error") {
 		text = fmt.Sprintf("dockerfile parse error on line %d: %s", where[0].Start.Line, text)
 	}
 	return p.atLines(&textError{text, errors.Join(ErrDockerfile, err)}, where)

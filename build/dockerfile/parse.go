@@ -82,7 +82,7 @@ func (p *plan) readFrom(s *stage, o *Options) error {
 	lex := shell.NewLex(p.escape)
 	name, _, err := lex.ProcessWord(s.BaseName, p.args.metaEnv())
 	if err != nil {
-		return &textError{"failed to process " + strconv.Quote(s.BaseName) + ": " + err.Error(), errors.Join(ErrDockerfile, err)}
+		return &textError{err.Error(), errors.Join(ErrDockerfile, err)}
 	}
 	if name == "" {
 		return bad("base name (%s) should not be blank", s.BaseName)
@@ -90,7 +90,7 @@ func (p *plan) readFrom(s *stage, o *Options) error {
 	s.base, s.platform = name, o.Platform
 	if s.Platform != "" {
 		if s.platform, _, err = lex.ProcessWord(s.Platform, p.args.metaEnv()); err != nil {
-			return bad("failed to process %q: %v", s.Platform, err)
+			return &textError{err.Error(), errors.Join(ErrDockerfile, err)}
 		}
 		if s.platform == "" {
 			return bad("empty platform value from expression %s", s.Platform)

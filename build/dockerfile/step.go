@@ -49,10 +49,7 @@ func (r *stageRun) expand(cmd instructions.Command) error {
 	env := shell.EnvsFromSlice(r.s.env())
 	replace := func(word string) (string, error) {
 		out, _, err := r.lex.ProcessWord(word, env)
-		if err != nil {
-			return "", fmt.Errorf("failed to process %q: %w", word, err)
-		}
-		return out, nil
+		return out, err
 	}
 	if x, ok := cmd.(instructions.SupportsSingleWordExpansion); ok {
 		if err := x.Expand(replace); err != nil {
@@ -167,8 +164,11 @@ func (r *stageRun) workdir(ctx context.Context, before digest.Digest, in *instru
 		return err
 	}
 	dir := path.Clean(r.s.config.WorkingDir)
+	if err := r.checkFolder(ctx, dir); err != nil {
+		return err
+	}
 	return r.commit(ctx, change{
-		before: before, createdBy: r.comment(" WORKDIR " + dir), container: true,
+		before: before, createdBy: r.comment("WORKDIR " + dir), container: true,
 		make: func(ctx context.Context) (digest.Digest, error) { return r.makeFolder(ctx, dir) },
 	})
 }

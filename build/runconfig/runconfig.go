@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
@@ -67,14 +68,14 @@ func (e *Editor) Apply(instruction any) error {
 // CommandLine is the exec form of a command; the shell form gets the config's
 // shell in front.
 func CommandLine(cfg *dockerspec.DockerOCIImageConfig, line instructions.ShellDependantCmdLine) []string {
-	if !line.PrependShell {
+	if !line.PrependShell || line.CmdLine == nil {
 		return line.CmdLine
 	}
 	sh := cfg.Shell
 	if len(sh) == 0 {
 		sh = []string{"/bin/sh", "-c"}
 	}
-	return append(append([]string{}, sh...), strings.Join(line.CmdLine, " "))
+	return slices.Concat(sh, line.CmdLine)
 }
 
 // SetEnv sets one variable, in its old place if there is one.
@@ -137,7 +138,7 @@ func (e *Editor) expose(ports []string) error {
 
 func (e *Editor) stopSignal(name string) error {
 	if !isSignal(name) {
-		return fmt.Errorf("invalid signal: %s", name)
+		return fmt.Errorf("Invalid signal: %s", name)
 	}
 	e.Config.StopSignal = name
 	return nil

@@ -22,7 +22,7 @@ func parsePorts(spec string) ([]string, error) {
 	switch proto {
 	case "tcp", "udp", "sctp":
 	default:
-		return nil, fmt.Errorf("invalid proto: %s", proto)
+		return nil, fmt.Errorf("Invalid proto: %s", proto)
 	}
 	low, high, ranged := strings.Cut(ports, "-")
 	if !ranged {
@@ -31,7 +31,7 @@ func parsePorts(spec string) ([]string, error) {
 	first, err1 := strconv.ParseUint(low, 10, 16)
 	last, err2 := strconv.ParseUint(high, 10, 16)
 	if err1 != nil || err2 != nil || first > last {
-		return nil, fmt.Errorf("invalid containerPort: %s", ports)
+		return nil, fmt.Errorf("Invalid containerPort: %s", ports)
 	}
 	list := make([]string, 0, min(last-first+1, maxPorts))
 	for p := first; p <= last; p++ {

@@ -230,7 +230,11 @@ func withNewline(s string) string {
 // built tells what came out.
 func (p *buildPrinter) built(c *cli.Context, img *imagestore.Image) error {
 	if file := c.String("iidfile"); file != "" {
-		if err := os.WriteFile(file, []byte(img.ID), 0o666); err != nil {
+		text := img.ID.String()
+		if p.quiet != nil {
+			text += "\n" // as docker's client does
+		}
+		if err := os.WriteFile(file, []byte(text), 0o666); err != nil {
 			return err
 		}
 	}
