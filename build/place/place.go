@@ -141,7 +141,7 @@ func (c *Copy) WriteTarOver(ctx context.Context, below source.Tree, w io.Writer)
 	defer p.close()
 	for i := range list {
 		if err := p.place(i, &list[i]); err != nil {
-			return fmt.Errorf("%s failed: %w", c.command(), err)
+			return fmt.Errorf("failed to copy files: %w", err)
 		}
 	}
 	return p.write(w)

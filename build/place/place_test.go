@@ -209,8 +209,8 @@ func TestPlaceErrors(t *testing.T) {
 		"unable to convert uid/gid chown string to host mapping: can't find uid for user me: no such user: me":      {Sources: []string{"a.txt"}, Dest: "/", Chown: "me"},
 		"unable to convert uid/gid chown string to host mapping: can't find gid for group us: no such group: us":    {Sources: []string{"a.txt"}, Dest: "/", Chown: "root:us"},
 		"invalid chmod parameter: '8'. it should be octal string and between 0 and 07777":                           {Sources: []string{"a.txt"}, Dest: "/", Chmod: "8"},
-		"COPY failed: cannot copy to non-directory: /opt/file":                                                      {Sources: []string{"d"}, Dest: "/opt/file"},
-		"COPY failed: mkdir /opt/file: not a directory":                                                             {Sources: []string{"a.txt"}, Dest: "/opt/file/"},
+		"failed to copy files: failed to copy directory: mkdir /opt/file: not a directory":                          {Sources: []string{"d"}, Dest: "/opt/file"},
+		"failed to copy files: mkdir /opt/file: not a directory":                                                    {Sources: []string{"a.txt"}, Dest: "/opt/file/"},
 	} {
 		c.From = tree(t, context)
 		if got := layer(t, &c, tree(t, image)); got != want {

@@ -176,7 +176,7 @@ func (p *plan) place(i int, m *match) error {
 // placeFolder merges what is in a folder into the destination.
 func (p *plan) placeFolder(i int, m *match, dest string) error {
 	if e, err := p.Lstat(dest); err == nil && !e.IsDir() {
-		return failed(unix.ENOTDIR, "cannot copy to non-directory: /%s", dest)
+		return failed(unix.ENOTDIR, "failed to copy directory: mkdir /%s: not a directory", dest)
 	}
 	if _, err := p.folder(dest); err != nil {
 		return err
