@@ -122,7 +122,7 @@ func TestChrootCodes(t *testing.T) {
 		{[]string{"/bin/odd"}, 127, "interpreter or loader that it names is missing"},
 		{[]string{"/bin/plain"}, 126, `exec: "/bin/plain": permission denied`},
 		{[]string{"plain"}, 126, `exec: "plain": permission denied`},
-		{[]string{"/etc"}, 126, `exec: "/etc": is a directory`},
+		{[]string{"/etc"}, 126, `exec: "/etc": permission denied`},
 	} {
 		r := runIn(t, ChrootOptions{Root: root, Args: test.args})
 		got := ""

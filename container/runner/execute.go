@@ -100,7 +100,7 @@ func executable(name, file string) error {
 	case err != nil:
 		return &StartError{CodeNotExecutable, fmt.Errorf("exec: %q: stat %s: %w", name, file, err)}
 	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
-		return &StartError{CodeNotExecutable, fmt.Errorf("exec: %q: is a directory", name)}
+		return &StartError{CodeNotExecutable, fmt.Errorf("exec: %q: %w", name, unix.EACCES)}
 	}
 	// The effective user counts (faccessat2(2)).
 	if err := unix.Faccessat(unix.AT_FDCWD, file, unix.X_OK, unix.AT_EACCESS); err != nil {

@@ -3,6 +3,7 @@ package runner
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -147,21 +148,13 @@ func TestTerminal(t *testing.T) {
 		p, _, err := start(t, Options{Spec: spec, Console: slave, Init: init})
 		must(t, err)
 		slave.Close()
-		var got strings.Builder
-		buf := make([]byte, 1000)
-		for !strings.Contains(got.String(), "ready") {
-			n, err := master.Read(buf)
-			if err != nil {
-				t.Fatalf("%v after %q", err, got.String())
-			}
-			got.Write(buf[:n])
-		}
+		got := readUntil(t, master, "ready")
 		must(t, pty.Setsize(master, &pty.Winsize{Rows: 40, Cols: 100}))
 		code, err := p.Wait()
-		n, _ := master.Read(buf)
-		got.Write(buf[:n])
-		if want := "/dev/console\r\nterminal\r\nxterm\r\nready\r\nresized\r\n"; code != 3 || err != nil || got.String() != want {
-			t.Errorf("init %v: code %d, %v, %q; want %q", init, code, err, got.String(), want)
+		rest, _ := io.ReadAll(master) // ends with an error, as nobody has the terminal any more
+		got += string(rest)
+		if want := "/dev/console\r\nterminal\r\nxterm\r\nready\r\nresized\r\n"; code != 3 || err != nil || got != want {
+			t.Errorf("init %v: code %d, %v, %q; want %q", init, code, err, got, want)
 		}
 	}
 }

@@ -123,7 +123,7 @@ func (r *rootfs) allowSuid() error {
 // mount mounts one filesystem, on a place that is made if it is missing.
 func (r *rootfs) mount(m *specs.Mount) error {
 	o := parseOptions(m.Options)
-	if r.closed && !strings.HasPrefix(m.Source, devPath+"/") && m.Source != devPath {
+	if r.closed && !givesDevices(m) {
 		o.flags |= unix.MS_NODEV
 	}
 	if m.Type == "cgroup" || m.Type == "cgroup2" {
@@ -146,6 +146,12 @@ func (r *rootfs) mount(m *specs.Mount) error {
 		return nil // a kernel without message queues
 	}
 	return err
+}
+
+// givesDevices tells mounts whose devices are there to be opened: terminals,
+// whose nodes only the kernel makes, and what the user takes from the host's /dev.
+func givesDevices(m *specs.Mount) bool {
+	return m.Type == "devpts" || m.Type == "bind" && (m.Source == devPath || strings.HasPrefix(m.Source, devPath+"/"))
 }
 
 // target opens the place of a mount: a folder, or a file for a file.

@@ -17,24 +17,25 @@ func TestSurroundings(t *testing.T) {
 	host, err := os.Hostname()
 	must(t, err)
 	for script, want := range map[string]string{
-		"echo $$":                              "1",
-		"echo $PATH $FROM $HOME":               "/bin image /root",
-		"hostname; echo $HOSTNAME":             host + "\n" + host,
-		"id -u; id -G":                         "0\n0 29",
-		"pwd":                                  "/",
-		"ls /proc/self/fd":                     "0\n1\n2\n3", // 3 is what ls itself reads
-		"echo x >/dev/null && echo ok":         "ok",
-		"head -c 4 /dev/zero | wc -c":          "4",
-		"readlink /dev/fd; readlink /dev/ptmx": "/proc/self/fd\npts/ptmx",
-		"stat -c %a:%t:%T /dev/full":           "666:1:7",
-		"stat -f -c %T /dev/shm":               "tmpfs",
-		"stat -c %a /dev/shm":                  "1777",
-		"echo x >/dev/shm/x && echo ok":        "ok",
-		"mkdir /sys/x 2>/dev/null || echo no":  "no",
-		"echo 1 2>/dev/null >/proc/sys/kernel/panic || echo no":                   "no",
-		"echo b 2>/dev/null >/proc/sysrq-trigger || echo no":                      "no",
-		"cat /proc/kcore | wc -c":                                                 "0",
-		"ls /sys/firmware | wc -l":                                                "0",
+		"echo $$":                                               "1",
+		"echo $PATH $FROM $HOME":                                "/bin image /root",
+		"hostname; echo $HOSTNAME":                              host + "\n" + host,
+		"id -u; id -G":                                          "0\n0 29",
+		"pwd":                                                   "/",
+		"ls /proc/self/fd":                                      "0\n1\n2\n3", // 3 is what ls itself reads
+		"echo x >/dev/null && echo ok":                          "ok",
+		"head -c 4 /dev/zero | wc -c":                           "4",
+		"readlink /dev/fd; readlink /dev/ptmx":                  "/proc/self/fd\npts/ptmx",
+		"stat -c %a:%t:%T /dev/full":                            "666:1:7",
+		"stat -f -c %T /dev/shm":                                "tmpfs",
+		"stat -c %a /dev/shm":                                   "1777",
+		"echo x >/dev/shm/x && echo ok":                         "ok",
+		"exec 3<>/dev/ptmx && ls /dev/pts":                      "0\nptmx",
+		"mkdir /sys/x 2>/dev/null || echo no":                   "no",
+		"echo 1 2>/dev/null >/proc/sys/kernel/panic || echo no": "no",
+		"echo b 2>/dev/null >/proc/sysrq-trigger || echo no":    "no",
+		"cat /proc/kcore | wc -c":                               "0",
+		"ls /sys/firmware | wc -l":                              "0",
 		"grep -E 'Cap(Prm|Eff|Bnd)' /proc/self/status | grep -c 00000000a80425fb": "3",
 		"grep -E 'Cap(Inh|Amb)' /proc/self/status | grep -c 0000000000000000":     "2",
 		"mount -t tmpfs x /tmp 2>/dev/null || echo no":                            "no",
@@ -86,7 +87,7 @@ func TestCodes(t *testing.T) {
 		{[]string{"/bin/rubbish"}, 126, "exec /bin/rubbish: exec format error"},
 		{[]string{"/bin/plain"}, 126, `exec: "/bin/plain": permission denied`},
 		{[]string{"plain"}, 126, `exec: "plain": permission denied`},
-		{[]string{"/etc"}, 126, `exec: "/etc": is a directory`},
+		{[]string{"/etc"}, 126, `exec: "/etc": permission denied`},
 	} {
 		for _, init := range []bool{false, true} {
 			r := run(t, Options{Spec: describe(t, runspec.Options{Root: root, Args: test.args}, ""), Init: init})
