@@ -12,7 +12,6 @@ import (
 
 	"unio/imagestore"
 	"unio/imagestore/layer"
-	"unio/unionfs/merge"
 )
 
 // Tree is the tree of an image, a layer or a container, open for reading. It
@@ -30,14 +29,6 @@ func (t *Tree) Close() error {
 		errs = append(errs, c())
 	}
 	return errors.Join(errs...)
-}
-
-// SameData reports whether two files of one length are known to have the same
-// content, because they are the same bytes of the same layer.
-func (t *Tree) SameData(mine merge.Ino, other *Tree, theirs merge.Ino) bool {
-	l, at, ok := t.Place(mine)
-	m, with, ok2 := other.Place(theirs)
-	return ok && ok2 && at == with && t.diffIDs[l] != "" && t.diffIDs[l] == other.diffIDs[m]
 }
 
 // LayersTree opens the tree of a chain of layers, bottom first.

@@ -213,7 +213,7 @@ func (s *Store) sweepBlobs(m *marks, c *Collected) error {
 
 // sweepDerived removes indexes, views and pairs without their blobs.
 func (s *Store) sweepDerived(m *marks, c *Collected) error {
-	n, err := sweepFolder(s.layersDir(), func(name string) bool { return m.layers[name] })
+	n, err := sweepFolder(s.layersDir(), func(name string) bool { return m.layers[name] || m.layers[indexOfDigests(name)] })
 	c.Bytes += n
 	if err != nil {
 		return err

@@ -114,6 +114,7 @@ func (t *tally) needs(r *refs, img *Image) ([]string, error) {
 	}
 	for name := range m.layers {
 		add(filepath.Join(t.s.layersDir(), name))
+		add(filepath.Join(t.s.layersDir(), digestsOfIndex(name)))
 	}
 	for name := range m.views {
 		add(filepath.Join(t.s.viewsDir(), name))

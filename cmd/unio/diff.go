@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,8 +26,8 @@ func diffCommand() *cli.Command {
 		ArgsUsage: "CONTAINER|DIR [OTHER]",
 		Description: `With one argument: what a container changed, A added, C changed, D deleted.
 With two: how the second differs from the first. Each is a container, an image, a layer
-(sha256:… as inspect lists them), or a folder (with a slash in it). Files of the same
-layer are not read. A deleted folder is listed without what was in it.`,
+(sha256:… as inspect lists them), or a folder (with a slash in it). Files of images are
+compared by their digests, which are computed once for each layer. A deleted folder is listed without what was in it.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "format", Usage: "Of two trees: \"table\", \"table TEMPLATE\", \"json\", or a Go\ntemplate"},
 		},
@@ -77,8 +79,12 @@ func diffTrees(c *cli.Context) error {
 		return err
 	}
 	defer now.close()
+	same, err := e.contents(c.Context, old, now)
+	if err != nil {
+		return err
+	}
 	var rows []any
-	err = merge.Compare(c.Context, old, now, old.sameData(now), func(d merge.Difference) bool {
+	err = merge.Compare(c.Context, old, now, same, func(d merge.Difference) bool {
 		rows = append(rows, &differenceRow{d})
 		return true
 	})
@@ -87,13 +93,28 @@ func diffTrees(c *cli.Context) error {
 	}
 	format := c.String("format")
 	if format == "" {
-		format = "{{.Kind}} {{.Path}}{{with .Detail}} ({{.}}){{end}}"
+		return printDifferences(e.stdout, rows)
 	}
 	l := &listing{
 		standard: "{{.Kind}}\t{{.Path}}\t{{.Size}}\t{{.What}}",
 		headers:  map[string]string{"Kind": "KIND", "Path": "PATH", "Size": "SIZE", "What": "WHAT", "Bytes": "BYTES"},
 	}
 	return l.print(e.stdout, format, false, rows)
+}
+
+// printDifferences prints the plain listing, without a template: it may have as
+// many lines as a tree has files.
+func printDifferences(w io.Writer, rows []any) error {
+	out := bufio.NewWriter(w)
+	for _, one := range rows {
+		r := one.(*differenceRow)
+		fmt.Fprintf(out, "%c %s", r.d.Kind, r.Path())
+		if detail := r.Detail(); detail != "" {
+			fmt.Fprintf(out, " (%s)", detail)
+		}
+		fmt.Fprintln(out)
+	}
+	return out.Flush()
 }
 
 // differenceRow is one difference; its methods are what templates may use.
@@ -143,12 +164,16 @@ type tree struct {
 	close func() error
 }
 
-// sameData knows files that need not be read to be the same.
-func (t *tree) sameData(o *tree) func(a, b merge.Ino) bool {
-	if t.build == nil || o.build == nil {
-		return nil
+// contents knows files that need not be read to be compared.
+func (e *env) contents(ctx context.Context, old, now *tree) (func(a, b merge.Ino) (same, known bool), error) {
+	if old.build == nil || now.build == nil {
+		return nil, nil
 	}
-	return func(a, b merge.Ino) bool { return t.build.SameData(a, o.build, b) }
+	st, err := e.store()
+	if err != nil {
+		return nil, err
+	}
+	return build.CompareContents(ctx, st, old.build, now.build).Same, nil
 }
 
 // openTree opens what a word names: a folder, a container, an image or a

@@ -126,12 +126,18 @@ func parseMoment(s string, now time.Time) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("failed to parse value as time or duration: %q", s)
 }
 
+// headsOnly reports whether only images are wanted that have no tag and no
+// image built on them. One with a registry's digest alone is, to docker, both
+// dangling and not.
+func (m *imageFilter) headsOnly() bool { return m.dangling != nil && *m.dangling }
+
 // matches reports whether an image is to be shown, by everything but its
 // names.
 func (m *imageFilter) matches(img *imagestore.Image) bool {
 	created := img.Config.CreatedAt()
 	switch {
-	case m.dangling != nil && *m.dangling != (len(img.Names) == 0):
+	case m.headsOnly() && len(img.Names) > 0:
+	case m.dangling != nil && !*m.dangling && img.Dangling():
 	case !m.before.IsZero() && !created.Before(m.before):
 	case !m.since.IsZero() && !created.After(m.since):
 	case !m.until.IsZero() && !created.Before(m.until):

@@ -133,7 +133,7 @@ func (l *imageLister) rows(ctx context.Context) ([]any, error) {
 	for _, img := range list {
 		// An image without a name that others were made from is a step on
 		// the way.
-		if img.Dangling() && parents[img.ID] && !l.all {
+		if img.Dangling() && parents[img.ID] && !l.all || l.filter.headsOnly() && parents[img.ID] {
 			continue
 		}
 		if !l.filter.matches(img) {
@@ -163,8 +163,8 @@ func (l *imageLister) rowsOf(img *imagestore.Image) []*imageRow {
 	seen := map[string]bool{}
 	for _, name := range img.Names {
 		repo, tag := splitName(name)
-		seen[repo] = true
 		if l.filter.matchesName(name) {
+			seen[repo] = true
 			rows = append(rows, l.rowsWith(imageRow{img: img, repo: repo, tag: tag}, digests[repo])...)
 		}
 	}

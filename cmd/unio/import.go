@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
+	"strings"
 
 	"github.com/distribution/reference"
 	"github.com/urfave/cli/v2"
@@ -61,6 +63,9 @@ func importImage(c *cli.Context) error {
 		return err
 	}
 	defer in.Close()
+	if isURL(src) {
+		fmt.Fprintln(e.stdout, "Downloading from", redacted(src))
+	}
 	p, err := showOwnProgress(c, e.stderr)
 	if err != nil {
 		return err
@@ -95,7 +100,7 @@ func checkImportName(name string) error {
 // path of this machine.
 func importedFrom(src string) string {
 	if isURL(src) {
-		return src
+		return redacted(src)
 	}
 	return "-"
 }
@@ -143,8 +148,28 @@ func openURL(ctx context.Context, u *url.URL) (io.ReadCloser, int64, error) {
 		return nil, 0, err // names the URL without its password
 	}
 	if resp.StatusCode != http.StatusOK {
-		resp.Body.Close()
-		return nil, 0, fmt.Errorf("download %s: %s", u.Redacted(), resp.Status)
+		defer resp.Body.Close()
+		return nil, 0, fmt.Errorf("failed to GET %s with status %s%s", u.Redacted(), resp.Status, whatServerSaid(resp.Body))
 	}
 	return resp.Body, max(resp.ContentLength, 0), nil
+}
+
+// redacted is a URL without its password.
+func redacted(s string) string {
+	u, err := url.Parse(s)
+	if err != nil {
+		return s
+	}
+	return u.Redacted()
+}
+
+// whatServerSaid is the beginning of an error page, fit for a message.
+func whatServerSaid(body io.Reader) string {
+	const limit = 200
+	page, err := io.ReadAll(io.LimitReader(body, limit))
+	text := strings.TrimSpace(string(page))
+	if err != nil || text == "" || strings.ContainsFunc(text, func(r rune) bool { return !strconv.IsPrint(r) }) {
+		return "" // HTML, or worse
+	}
+	return ": " + text
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -47,6 +49,7 @@ type bench struct {
 	unio     string
 	docker   string
 	registry string
+	files    string // address of a server of the fixtures
 	daemons  chan *daemon
 }
 
@@ -67,10 +70,20 @@ func newBench(t *testing.T) *bench {
 	b := &bench{t: t, docker: docker, daemons: make(chan *daemon, workers)}
 	b.unio = buildUnio(t)
 	b.registry = registrytest.Start(t)
+	b.files = serveFixtures(t)
 	for range workers {
 		b.daemons <- &daemon{dir: shortDir(t)}
 	}
 	return b
+}
+
+// serveFixtures serves the fixtures over HTTP, for what takes a URL.
+func serveFixtures(t *testing.T) string {
+	dir := t.TempDir()
+	must(t, WriteFixtures(dir))
+	server := httptest.NewServer(http.FileServer(http.Dir(dir)))
+	t.Cleanup(server.Close)
+	return server.URL
 }
 
 // missing skips the test because this machine lacks something; where
@@ -152,11 +165,12 @@ func (b *bench) pair(t *testing.T) *Pair {
 	t.Helper()
 	d := b.take(t)
 	dir := shortDir(t)
+	shared := []string{"REGISTRY=" + b.registry, "FILES=" + b.files}
 	docker, err := NewSide("docker", filepath.Join(dir, "d"), b.docker,
-		"DOCKER_HOST=unix://"+filepath.Join(d.dir, "docker.sock"), "REGISTRY="+b.registry)
+		append(shared, "DOCKER_HOST=unix://"+filepath.Join(d.dir, "docker.sock"))...)
 	must(t, err)
 	unio, err := NewSide("unio", filepath.Join(dir, "u"), b.unio,
-		"UNIO_ROOT="+filepath.Join(dir, "u/store"), "UNIO_RUNROOT="+filepath.Join(dir, "u/run"), "REGISTRY="+b.registry)
+		append(shared, "UNIO_ROOT="+filepath.Join(dir, "u/store"), "UNIO_RUNROOT="+filepath.Join(dir, "u/run"))...)
 	must(t, err)
 	for _, s := range []*Side{docker, unio} {
 		must(t, WriteFixtures(s.dir))

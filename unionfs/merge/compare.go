@@ -30,9 +30,9 @@ type Difference struct {
 // compared: it tells of its entries. Times are compared to the nanosecond where
 // both trees have nanoseconds.
 //
-// same may tell, without reading them, that two files of one length have the
-// same content; nil, or false: they are read.
-func Compare(ctx context.Context, a, b Lower, same func(a, b Ino) bool, yield func(Difference) bool) error {
+// same may tell, without reading them, whether two files of one length have the
+// same content; nil, or not known: they are read.
+func Compare(ctx context.Context, a, b Lower, same func(a, b Ino) (same, known bool), yield func(Difference) bool) error {
 	c := &comparison{ctx: ctx, a: a, b: b, same: same, yield: yield}
 	err := c.pair("/", RootIno, RootIno)
 	if err == errEnough {
@@ -47,7 +47,7 @@ var errEnough = fmt.Errorf("enough")
 type comparison struct {
 	ctx   context.Context
 	a, b  Lower
-	same  func(a, b Ino) bool
+	same  func(a, b Ino) (same, known bool)
 	yield func(Difference) bool
 	bufA  []byte
 	bufB  []byte
@@ -265,8 +265,13 @@ func (c *comparison) contentDiffers(d *Difference, x, y Ino) (bool, error) {
 		return false, nil
 	case d.Old.Size != d.New.Size:
 		return true, nil
-	case d.Old.Size == 0 || c.same != nil && c.same(x, y):
+	case d.Old.Size == 0:
 		return false, nil
+	}
+	if c.same != nil {
+		if same, known := c.same(x, y); known {
+			return !same, nil
+		}
 	}
 	return c.bytesDiffer(x, y)
 }

@@ -71,7 +71,7 @@ func TestCompareSame(t *testing.T) {
 		t.Fatal(err)
 	}
 	unread := unreadable{a}
-	known := func(x, y merge.Ino) bool { return x == y }
+	known := func(x, y merge.Ino) (same, known bool) { return x == y, true }
 	if err := merge.Compare(t.Context(), unread, a, known, none); err != nil {
 		t.Fatal(err)
 	}

@@ -81,3 +81,8 @@ docker inspect -f '{{.Comment}}' later:1
 ~import-zstd docker import rootfs.tar.zst z:zst
 ~import-empty docker import - bad < /dev/null
 ~import-empty : > empty; docker import empty bad
+docker import $FILES/rootfs.tar url:1
+docker history --format '{{.Comment}}' url:1
+docker import $FILES/nothing.tar url:2
+docker import -m words $FILES/rootfs.tar url:3
+docker history --format '{{.Comment}}' url:3
