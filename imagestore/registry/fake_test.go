@@ -52,6 +52,13 @@ func newFakeTLS(t *testing.T) *fakeRegistry {
 	return startFake(t, httptest.NewUnstartedServer(nil), true)
 }
 
+// newFakeHTTP2 speaks what most registries on the internet speak.
+func newFakeHTTP2(t *testing.T) *fakeRegistry {
+	s := httptest.NewUnstartedServer(nil)
+	s.EnableHTTP2 = true
+	return startFake(t, s, true)
+}
+
 func startFake(t *testing.T, s *httptest.Server, secure bool) *fakeRegistry {
 	f := &fakeRegistry{
 		Server: s, blobs: map[digest.Digest][]byte{}, manifests: map[string]fakeManifest{}, uploads: map[string][]byte{},

@@ -359,11 +359,12 @@ func writeConfig(t *testing.T, folder, text string) {
 	}
 }
 
-// killed is the environment of this test binary when it is to pull and be
-// killed meanwhile: the store's folder and the reference.
+// killed is the environment of this test binary when it is to pull, or push,
+// and be killed meanwhile: the store's folder, the reference, and what to do.
 const (
 	killedStore = "UNIO_TEST_PULL_STORE"
 	killedRef   = "UNIO_TEST_PULL_REF"
+	killedVerb  = "UNIO_TEST_PULL_VERB" // "push", or empty
 )
 
 func TestMain(m *testing.M) {
@@ -372,7 +373,11 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	st, err := imagestore.Open(root, imagestore.Options{})
-	if err == nil {
+	switch {
+	case err != nil:
+	case os.Getenv(killedVerb) == "push":
+		_, err = registry.New(registry.Options{Chunk: killedChunk}).Push(context.Background(), st, os.Getenv(killedRef), registry.PushOptions{})
+	default:
 		_, err = registry.New(registry.Options{}).Pull(context.Background(), st, os.Getenv(killedRef), registry.PullOptions{})
 	}
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"oras.land/oras-go/v2/registry/remote/errcode"
@@ -99,7 +100,7 @@ func transient(err error) bool {
 	switch {
 	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, ErrUnsafe), errors.Is(err, ErrVerify):
 		return false
-	case errors.Is(err, errStalled), errors.Is(err, errBroken), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, errStalled), errors.Is(err, errBroken), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), brokenHTTP2(err):
 		return true
 	case errors.As(err, &status):
 		// What can be sent twice has been, by the transport.
@@ -116,6 +117,15 @@ func transient(err error) bool {
 	}
 	again, _ := retryable(nil, err)
 	return again
+}
+
+// brokenHTTP2 reports whether a server or proxy ended an HTTP/2 stream or
+// connection before it answered. net/http does not export the types of these
+// errors; each says "http2" or "stream error".
+func brokenHTTP2(err error) bool {
+	var ue *url.Error
+	return errors.As(err, &ue) &&
+		(strings.HasPrefix(ue.Err.Error(), "http2: ") || strings.HasPrefix(ue.Err.Error(), "stream error: "))
 }
 
 // refused reports whether a registry answered, and not with what was wanted.
@@ -143,6 +153,9 @@ type patience struct {
 // why: err, or the end of ctx.
 func (p *patience) next(ctx context.Context, err error, again bool) error {
 	p.tries++
+	if errors.Is(err, errStalled) {
+		p.tries++ // that took long already
+	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
