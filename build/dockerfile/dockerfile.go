@@ -65,10 +65,6 @@ type Options struct {
 	MountServer []string
 	RunRoot     string // folder for mount points
 
-	// Export, if not nil, gets the finished image instead of the store: its
-	// config and its layers, which are there as long as Export runs.
-	Export func(ctx context.Context, config []byte, diffIDs []digest.Digest) error
-
 	Report func(Event) // called by several goroutines; nil: nothing is told
 	Log    *slog.Logger
 }
@@ -81,7 +77,9 @@ type Secret struct {
 
 // Result is what a build made.
 type Result struct {
-	Image *imagestore.Image // nil after an Export
+	Image *imagestore.Image
+	// Existed says that the same image was in the store before.
+	Existed bool
 	// UnusedArgs are the names of build arguments that no ARG took.
 	UnusedArgs []string
 }
@@ -115,6 +113,7 @@ func Build(ctx context.Context, st *imagestore.Store, o Options) (*Result, error
 		return nil, err
 	}
 	defer release()
+	Sweep(st.Root(), o.RunRoot)
 	b := &build{o: &o, st: st, plan: p, images: map[string]*pulled{}, slots: make(chan struct{}, runSlots())}
 	if o.Epoch == nil {
 		b.now = func() time.Time { return time.Now().UTC() }
@@ -125,30 +124,28 @@ func Build(ctx context.Context, st *imagestore.Store, o Options) (*Result, error
 	if err = errors.Join(err, b.close()); err != nil {
 		return nil, err
 	}
-	img, err := b.publish(ctx, last)
-	if err != nil {
-		return nil, err
-	}
-	return &Result{Image: img, UnusedArgs: p.args.unused()}, nil
+	res := &Result{UnusedArgs: p.args.unused()}
+	return res, b.publish(ctx, last, res)
 }
 
 // publish adds the image of a finished stage.
-func (b *build) publish(ctx context.Context, s *state) (*imagestore.Image, error) {
+func (b *build) publish(ctx context.Context, s *state, res *Result) error {
 	if len(s.history) == 0 && len(s.layers) == 0 {
-		return nil, fmt.Errorf("%w: No image was generated. Is your Dockerfile empty?", ErrDockerfile)
+		return fmt.Errorf("%w: No image was generated. Is your Dockerfile empty?", ErrDockerfile)
 	}
 	config, err := s.marshal()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if b.o.Export != nil {
-		return nil, b.o.Export(ctx, config, s.layers)
+	id := digest.FromBytes(config)
+	_, err = b.st.Get(ctx, id)
+	res.Existed = err == nil
+	a := imagestore.NewImage{Config: config, Names: b.o.Tags}
+	if s.base != nil && s.base.ID != id {
+		a.Parent = s.base.ID
 	}
-	var parent digest.Digest
-	if s.base != nil && s.base.ID != digest.FromBytes(config) {
-		parent = s.base.ID
-	}
-	return b.st.AddImage(ctx, imagestore.NewImage{Config: config, Names: b.o.Tags, Parent: parent})
+	res.Image, err = b.st.AddImage(ctx, a)
+	return err
 }
 
 // runSlots is how many programs of RUN may run at the same time.

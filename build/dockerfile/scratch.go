@@ -28,16 +28,14 @@ type scratch struct {
 // newPrefix starts the names of folders that are not locked yet.
 const newPrefix = ".new-"
 
-// openScratch makes the folders of a build, and removes those of builds that
-// have died.
+// openScratch makes the folders of a build.
 func openScratch(store, runRoot string) (*scratch, error) {
-	all, points := filepath.Join(store, "state", "build"), filepath.Join(runRoot, "build")
+	all, points := scratchDirs(store, runRoot)
 	for _, dir := range []string{all, points} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("prepare the build: %w", err)
 		}
 	}
-	sweepScratch(all, points)
 	var b [8]byte
 	rand.Read(b[:]) // never fails (Go 1.24)
 	name := hex.EncodeToString(b[:])
@@ -72,8 +70,15 @@ func lockFolder(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// sweepScratch removes what dead builds have left, as far as it can.
-func sweepScratch(all, points string) {
+// scratchDirs are where the folders of all builds lie.
+func scratchDirs(store, runRoot string) (all, points string) {
+	return filepath.Join(store, "state", "build"), filepath.Join(runRoot, "build")
+}
+
+// Sweep removes what builds have left that were killed, as far as it can. Every
+// build does so first.
+func Sweep(store, runRoot string) {
+	all, points := scratchDirs(store, runRoot)
 	entries, _ := os.ReadDir(all)
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), newPrefix) {

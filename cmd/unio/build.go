@@ -44,6 +44,7 @@ func buildFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "label", Usage: "Set metadata for an image"},
 		&cli.StringFlag{Name: "network", Usage: "Set the networking mode for the RUN instructions during build: host (the default) or none"},
 		&cli.BoolFlag{Name: "no-cache", Usage: "Do not use cache when building the image"},
+		&cli.StringSliceFlag{Name: "output", Aliases: []string{"o"}, Usage: "Output destination: DIR, or type=local|tar|oci|docker,dest=PATH"},
 		&cli.StringFlag{Name: "platform", EnvVars: []string{"DOCKER_DEFAULT_PLATFORM"}, Usage: "Set platform, as os/arch[/variant]"},
 		&cli.StringFlag{Name: "progress", EnvVars: []string{"BUILDKIT_PROGRESS"}, Usage: "Set type of progress output: auto, plain, tty, quiet"},
 		&cli.BoolFlag{Name: "pull", Usage: "Always attempt to pull a newer version of the image"},
@@ -73,7 +74,11 @@ func buildImage(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	show, err := newBuildPrinter(c)
+	outputs, err := buildOutputs(c, o)
+	if err != nil {
+		return err
+	}
+	show, err := newBuildPrinter(c, outputs)
 	if err != nil {
 		return err
 	}
@@ -96,7 +101,10 @@ func buildImage(c *cli.Context) error {
 	if len(res.UnusedArgs) > 0 {
 		show.note(fmt.Sprintf("[Warning] One or more build-args %v were not consumed", res.UnusedArgs))
 	}
-	return show.built(c, res.Image)
+	if err := e.writeOutputs(c.Context, res, outputs); err != nil {
+		return err
+	}
+	return show.built(c, res.Image, len(outputs) == 0 || len(o.Tags) > 0)
 }
 
 // buildOptions reads the command line.

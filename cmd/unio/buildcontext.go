@@ -61,6 +61,8 @@ func (b *buildContext) open(c *cli.Context, arg, file string) error {
 		return errors.New("invalid argument: can't use stdin for both build context and dockerfile")
 	case arg == "-":
 		return b.fromStream(c.Context, e.stdin, file)
+	case source.IsGit(arg):
+		return b.fromGit(c.Context, arg, file)
 	case isURL(arg):
 		return b.fromURL(c.Context, arg, file)
 	}
@@ -81,6 +83,16 @@ func (b *buildContext) open(c *cli.Context, arg, file string) error {
 func isURL(s string) bool {
 	u, err := url.Parse(s)
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https")
+}
+
+// fromGit checks a commit out.
+func (b *buildContext) fromGit(ctx context.Context, remote, file string) error {
+	g, err := source.OpenGit(ctx, remote, source.Options{})
+	if err != nil {
+		return fmt.Errorf("unable to prepare context: %w", err)
+	}
+	b.closers = append(b.closers, g)
+	return b.fromTree(g, file)
 }
 
 func (b *buildContext) fromURL(ctx context.Context, arg, file string) error {

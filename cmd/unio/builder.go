@@ -7,6 +7,7 @@ import (
 	"github.com/docker/go-units"
 	"github.com/urfave/cli/v2"
 
+	"unio/build/dockerfile"
 	"unio/imagestore"
 )
 
@@ -53,6 +54,7 @@ func builderPrune(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	dockerfile.Sweep(e.root, e.runRoot)
 	removed, freed, err := st.PruneCache(c.Context, o)
 	e.printRemovedSteps(removed)
 	fmt.Fprintln(e.stdout, "Total reclaimed space:", units.HumanSize(float64(freed)))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"unio/build/dockerfile"
+	"unio/build/output"
 	"unio/imagestore"
 )
 
@@ -41,11 +43,14 @@ type plainStep struct {
 	skip  bool   // it was said how it ended
 }
 
-func newBuildPrinter(c *cli.Context) (*buildPrinter, error) {
+func newBuildPrinter(c *cli.Context, outputs []output.Spec) (*buildPrinter, error) {
 	e := envOf(c)
 	p := &buildPrinter{
 		out: e.stdout, stderr: e.stderr, waiting: map[int]*bytes.Buffer{}, ended: map[int]bool{},
 		steps: map[int]*plainStep{}, partial: map[int]bool{},
+	}
+	if slices.ContainsFunc(outputs, func(s output.Spec) bool { return s.ToStdout() }) {
+		p.out = e.stderr
 	}
 	mode := c.String("progress")
 	switch mode {
@@ -227,8 +232,8 @@ func withNewline(s string) string {
 	return s + "\n"
 }
 
-// built tells what came out.
-func (p *buildPrinter) built(c *cli.Context, img *imagestore.Image) error {
+// built tells what came out; kept says that the image is in the store.
+func (p *buildPrinter) built(c *cli.Context, img *imagestore.Image, kept bool) error {
 	if file := c.String("iidfile"); file != "" {
 		text := img.ID.String()
 		if p.quiet != nil {
@@ -237,6 +242,9 @@ func (p *buildPrinter) built(c *cli.Context, img *imagestore.Image) error {
 		if err := os.WriteFile(file, []byte(text), 0o666); err != nil {
 			return err
 		}
+	}
+	if !kept {
+		return nil
 	}
 	if p.quiet != nil {
 		_, err := fmt.Fprintln(envOf(c).stdout, img.ID)

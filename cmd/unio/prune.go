@@ -12,6 +12,7 @@ import (
 	"github.com/docker/go-units"
 	"github.com/urfave/cli/v2"
 
+	"unio/build/dockerfile"
 	"unio/container"
 	"unio/container/volume"
 	"unio/imagestore"
@@ -228,6 +229,7 @@ func (p *pruner) buildCache(ctx context.Context) error {
 	if !p.until.IsZero() {
 		o.Keep = func(r imagestore.CacheRecord) bool { return !r.Used.Before(p.until) }
 	}
+	dockerfile.Sweep(p.e.root, p.e.runRoot)
 	removed, freed, err := st.PruneCache(ctx, o)
 	p.freed += freed
 	p.e.printRemovedSteps(removed)
