@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"reflect"
 	"strings"
-	"text/tabwriter"
 	"text/template"
 	"unicode/utf8"
 
@@ -140,13 +140,6 @@ func (t *listing) print(w io.Writer, format string, quiet bool, rows []any) erro
 // writeTable lays out what write writes: lines of cells with tabs between
 // them. A terminal gets a table that fits it, unless it is to be whole.
 func writeTable(w io.Writer, whole bool, write func(io.Writer) error) error {
-	if whole || !terminal.Is(w) {
-		tw := tabwriter.NewWriter(w, 10, 1, 3, ' ', 0) // as docker's
-		if err := write(tw); err != nil {
-			return err
-		}
-		return tw.Flush()
-	}
 	var text strings.Builder
 	if err := write(&text); err != nil {
 		return err
@@ -155,7 +148,10 @@ func writeTable(w io.Writer, whole bool, write func(io.Writer) error) error {
 	for line := range strings.Lines(text.String()) {
 		rows = append(rows, strings.Split(strings.TrimSuffix(line, "\n"), "\t"))
 	}
-	width, _ := terminal.Size(w)
+	width := math.MaxInt
+	if !whole && terminal.Is(w) {
+		width, _ = terminal.Size(w)
+	}
 	return terminal.WriteTable(w, width, rows)
 }
 
@@ -214,7 +210,13 @@ func printJSON(w io.Writer, rows []any) error {
 	return nil
 }
 
+// fielder is a row whose fields in JSON are not those of its table.
+type fielder interface{ fields() map[string]any }
+
 func fieldsOf(row any) map[string]any {
+	if f, ok := row.(fielder); ok {
+		return f.fields()
+	}
 	fields := map[string]any{}
 	v := reflect.ValueOf(row)
 	for i := range v.NumMethod() {

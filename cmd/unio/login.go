@@ -43,26 +43,38 @@ func logoutCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintln(envOf(c).stdout, "Removing login credentials for", registry.ServerName(c.Args().First()))
+			fmt.Fprintln(envOf(c).stdout, "Removing login credentials for", shownServer(c.Args().First()))
 			return store.Delete(c.Context, c.Args().First())
 		},
 	}
+}
+
+// shownServer is a registry as logout calls it: Docker Hub by the address that
+// docker keeps its credentials under.
+func shownServer(server string) string {
+	if server == "" {
+		return "https://index.docker.io/v1/"
+	}
+	return registry.ServerName(server)
 }
 
 // checkLogin refuses flags that contradict each other, in docker's words.
 func checkLogin(c *cli.Context) error {
 	switch {
 	case c.Bool("password-stdin") && c.IsSet("password"):
-		return errors.New("conflicting options: cannot specify both --password and --password-stdin")
+		return refuse("conflicting options: cannot specify both --password and --password-stdin")
 	case c.Bool("password-stdin") && !c.IsSet("username"):
-		return errors.New("the --password-stdin option requires --username to be set")
+		return refuse("the --password-stdin option requires --username to be set")
 	case c.IsSet("username") && c.String("username") == "":
-		return errors.New("username is empty")
+		return refuse("username is empty")
 	case c.IsSet("password") && c.String("password") == "":
-		return errors.New("password is empty")
+		return refuse("password is empty")
 	}
 	return nil
 }
+
+// refuse is an error about the command line that is shown as it is.
+func refuse(text string) error { return plainly(errors.New(text)) }
 
 // login asks for what is missing, lets the registry verify it and keeps it.
 func login(c *cli.Context) error {
@@ -114,7 +126,8 @@ func loginAgain(ctx context.Context, e *env, store *registry.Credentials, client
 	if err != nil || cred == (registry.Credential{}) {
 		return false, err
 	}
-	fmt.Fprintf(e.stdout, "Authenticating with existing credentials... [Username: %s]\n", cred.Username)
+	fmt.Fprintf(e.stderr, "Authenticating with existing credentials... [Username: %s]\n", cred.Username)
+	fmt.Fprint(e.stderr, "\n Info -> To login with a different account, run 'unio logout' followed by 'unio login'\n\n\n")
 	err = client.Verify(ctx, server, cred)
 	if errors.Is(err, registry.ErrLogin) {
 		fmt.Fprintf(e.stderr, "Login did not succeed, error: %v\n", err)
@@ -127,8 +140,8 @@ func loginAgain(ctx context.Context, e *env, store *registry.Credentials, client
 	return true, err
 }
 
-// errNoTerminal is what docker says, too.
-var errNoTerminal = errors.New("cannot perform an interactive login from a non TTY device")
+// noTerminal is docker's sentence, capital and all.
+const noTerminal = "Cannot perform an interactive login from a non TTY device"
 
 // askCredential takes name and secret from the flags, stdin or the terminal.
 func askCredential(c *cli.Context, e *env) (registry.Credential, error) {
@@ -140,17 +153,13 @@ func askCredential(c *cli.Context, e *env) (registry.Credential, error) {
 			return cred, fmt.Errorf("read the password: %w", err)
 		}
 		cred.Password = strings.TrimRight(string(raw), "\r\n")
-		if cred.Password == "" {
-			return cred, errors.New("password is empty")
-		}
-		return cred, nil
 	}
 	if cred.Username != "" && cred.Password != "" {
 		return cred, nil
 	}
 	stdin, ok := e.stdin.(*os.File)
 	if !ok || !term.IsTerminal(int(stdin.Fd())) {
-		return cred, errNoTerminal
+		return cred, errors.New(noTerminal)
 	}
 	return askTerminal(e, stdin, cred)
 }

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
+	"github.com/distribution/reference"
 	"github.com/urfave/cli/v2"
 
 	"unio/cmd/unio/progress"
@@ -32,6 +34,9 @@ func push(c *cli.Context) error {
 	ref, err := remoteName(c)
 	if err != nil {
 		return err
+	}
+	if _, ok := ref.(reference.Digested); ok {
+		return plainly(errors.New("cannot push a digest reference"))
 	}
 	st, err := e.store()
 	if err != nil {

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
-	"slices"
 	"strconv"
 
 	"github.com/urfave/cli/v2"
@@ -36,10 +36,7 @@ func search(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	limit := defaultFound
-	if c.IsSet("limit") {
-		limit = c.Int("limit")
-	}
+	limit := cmp.Or(c.Int("limit"), defaultFound)
 	if limit < 1 || limit > mostFound {
 		return fmt.Errorf("limit %d is outside the range of [1, %d]", limit, mostFound)
 	}
@@ -52,7 +49,6 @@ func search(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	slices.SortStableFunc(found, func(a, b registry.Found) int { return b.StarCount - a.StarCount })
 	var rows []any
 	for _, f := range found {
 		if keep(&f) {
@@ -62,7 +58,7 @@ func search(c *cli.Context) error {
 	l := &listing{
 		standard: "{{.Name}}\t{{.Description}}\t{{.StarCount}}\t{{.IsOfficial}}",
 		headers: map[string]string{
-			"Name": "NAME", "Description": "DESCRIPTION", "StarCount": "STARS", "IsOfficial": "OFFICIAL", "IsAutomated": "AUTOMATED",
+			"Name": "NAME", "Description": "DESCRIPTION", "StarCount": "STARS", "IsOfficial": "OFFICIAL",
 		},
 		whole: c.Bool("no-trunc"),
 	}
@@ -83,12 +79,15 @@ func searchFilter(c *cli.Context) (keep func(*registry.Found) bool, err error) {
 		}
 		stars = max(stars, n)
 	}
+	if len(f["is-automated"]) > 0 {
+		envOf(c).warn(`WARNING: the "is-automated" filter is deprecated, and searching for "is-automated=true" will not yield any results in future.`)
+	}
 	flags := map[string]*bool{}
 	for _, name := range []string{"is-official", "is-automated"} {
 		for _, v := range f[name] {
 			b, err := strconv.ParseBool(v)
 			if err != nil {
-				return nil, fmt.Errorf("invalid filter '%s=%s'", name, v)
+				return nil, fmt.Errorf("invalid filter '%s=[%s]'", name, v)
 			}
 			flags[name] = &b
 		}
@@ -115,12 +114,18 @@ func (r *foundRow) Description() string {
 	}
 	return ellipsis(r.f.Description, descriptionWidth)
 }
-func (r *foundRow) IsOfficial() string  { return okMark(r.f.IsOfficial) }
-func (r *foundRow) IsAutomated() string { return okMark(r.f.IsAutomated) }
 
-func okMark(yes bool) string {
-	if yes {
+func (r *foundRow) IsOfficial() string {
+	if r.f.IsOfficial {
 		return "[OK]"
 	}
 	return ""
+}
+
+// fields are docker's, where a flag is a word.
+func (r *foundRow) fields() map[string]any {
+	return map[string]any{
+		"Name": r.Name(), "Description": r.Description(), "StarCount": r.StarCount(),
+		"IsOfficial": strconv.FormatBool(r.f.IsOfficial),
+	}
 }

@@ -17,7 +17,9 @@ import (
 func pullError(err error, ref reference.Named) error {
 	code, cause := registryCode(err)
 	switch code {
-	case errcode.ErrorCodeDenied, errcode.ErrorCodeUnauthorized:
+	case errcode.ErrorCodeUnauthorized:
+		return &userError{text: cause, kind: ErrNotFound, err: err}
+	case errcode.ErrorCodeDenied:
 		return &userError{
 			text: fmt.Sprintf("pull access denied for %s, repository does not exist or may require 'unio login': %s",
 				reference.FamiliarName(ref), cause),
@@ -37,16 +39,12 @@ func pullError(err error, ref reference.Named) error {
 	return nobodyThere(err)
 }
 
-// pushError says in docker's words why a push to ref failed.
-func pushError(err error, ref reference.Named) error {
+// pushError says in docker's words why a push failed: in the registry's own.
+func pushError(err error) error {
 	code, cause := registryCode(err)
 	switch code {
 	case errcode.ErrorCodeDenied, errcode.ErrorCodeUnauthorized:
-		return &userError{
-			text: fmt.Sprintf("push access denied for %s, repository does not exist or may require 'unio login': %s",
-				reference.FamiliarName(ref), cause),
-			kind: ErrNotFound, err: err,
-		}
+		return &userError{text: cause, kind: ErrNotFound, err: err}
 	}
 	return nobodyThere(err)
 }
@@ -82,9 +80,9 @@ func registryCode(err error) (code, cause string) {
 	}
 	switch resp.StatusCode {
 	case http.StatusUnauthorized:
-		return errcode.ErrorCodeUnauthorized, "unauthorized"
+		return errcode.ErrorCodeUnauthorized, "unauthorized: authentication required"
 	case http.StatusForbidden:
-		return errcode.ErrorCodeDenied, "denied"
+		return errcode.ErrorCodeDenied, "denied: requested access to the resource is denied"
 	case http.StatusNotFound:
 		if strings.Contains(resp.URL.Path, "/manifests/") {
 			return errcode.ErrorCodeManifestUnknown, "manifest unknown"

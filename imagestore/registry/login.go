@@ -52,7 +52,7 @@ func (c *Client) Verify(ctx context.Context, server string, cred Credential) err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%w: login attempt to %s failed with status: %s", ErrLogin, u, resp.Status)
+		return &userError{text: fmt.Sprintf("login attempt to %s failed with status: %s", u, resp.Status), kind: ErrLogin}
 	}
 	return nil
 }
@@ -61,10 +61,11 @@ func (c *Client) Verify(ctx context.Context, server string, cred Credential) err
 func loginError(u *url.URL, err error) error {
 	var status *errcode.ErrorResponse
 	if errors.As(err, &status) && (status.StatusCode == http.StatusUnauthorized || status.StatusCode == http.StatusForbidden) {
-		return fmt.Errorf("%w: login attempt to %s failed with status: %d %s: incorrect username or password",
-			ErrLogin, u, status.StatusCode, http.StatusText(status.StatusCode))
+		text := fmt.Sprintf("login attempt to %s failed with status: %d %s: incorrect username or password",
+			u, status.StatusCode, http.StatusText(status.StatusCode))
+		return &userError{text: text, kind: ErrLogin, err: err}
 	}
-	return err
+	return nobodyThere(err)
 }
 
 // apiHost is where the API of a registry answers.
@@ -100,8 +101,11 @@ func (c *Credentials) Get(ctx context.Context, server string) (Credential, error
 }
 
 // Put keeps a user's name and secret, and reports the path of config.json if
-// they lie there unencrypted.
+// they lie there unencrypted, and did not before.
 func (c *Credentials) Put(ctx context.Context, server string, cred Credential) (plain string, err error) {
+	if old, err := c.Get(ctx, server); err == nil && old == cred {
+		return "", nil
+	}
 	if err := c.store.Put(ctx, keyOf(server), cred); err != nil {
 		return "", fmt.Errorf("store credentials for %s: %w", ServerName(server), err)
 	}

@@ -58,14 +58,14 @@ func (c *Client) Push(ctx context.Context, st *imagestore.Store, ref string, o P
 	}
 	repo, ctx := c.repository(ctx, places[len(places)-1], "pull", "push")
 	if err := repo.reach(ctx); err != nil {
-		return nil, pushError(err, name)
+		return nil, pushError(err)
 	}
 	p := &pusher{c: c, st: st, repo: repo, compression: o.Compression, sent: map[digest.Digest]sentLayer{}}
 	var done []Pushed
 	for _, img := range images {
 		got, err := p.one(ctx, img)
 		if err != nil {
-			return done, pushError(err, name)
+			return done, pushError(err)
 		}
 		done = append(done, got)
 	}

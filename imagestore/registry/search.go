@@ -30,6 +30,9 @@ type Found struct {
 // (HOST/WORD), for repositories: by docker's search endpoint, and where a
 // registry has none by its catalog, whose names are then compared here.
 func (c *Client) Search(ctx context.Context, term string, limit int) ([]Found, error) {
+	if strings.Contains(term, "://") {
+		return nil, &userError{text: `Invalid repository name (ex: "registry.domain.tld/myrepos")`, kind: ErrReference}
+	}
 	host, word := searchHost, term
 	if before, after, ok := strings.Cut(term, "/"); ok && looksLikeHost(before) {
 		host, word = before, after

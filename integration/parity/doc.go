@@ -17,8 +17,9 @@
 //
 // What a script wants to keep between lines it keeps in files. $REGISTRY is
 // an empty registry on the loopback, shared by both sides; $SIDE is "docker"
-// or "unio", for names that must not meet there. $FILES is the address of a web
-// server that has the fixtures.
+// or "unio", for names that must not meet there. $PRIVATE is a registry that
+// wants someone's correct-horse, $INDEX one that can be searched and no more,
+// $FILES the address of a web server that has the fixtures.
 //
 // A difference that cannot or should not go away is an entry with its reason;
 // docs/parity.md lists them, and a test holds the two together.

@@ -105,7 +105,7 @@ func imageDifferences() []Difference {
 		},
 		{
 			Name: "row-type", Reason: "errors of templates name Go types of the program",
-			Docker: []Rewrite{{`\*(formatter|image)\.\w+`, "TYPE"}}, Unio: []Rewrite{{`\*main\.\w+`, "TYPE"}},
+			Docker: []Rewrite{{`\*(?:formatter|image|registry)\.\w+`, "TYPE"}}, Unio: []Rewrite{{`\*main\.\w+`, "TYPE"}},
 		},
 		{
 			Name: "srun", Reason: "the client 28.2 prints `SRun` for `Run` below a wrong number of arguments",

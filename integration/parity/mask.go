@@ -2,6 +2,7 @@ package parity
 
 import (
 	"fmt"
+	"path/filepath"
 	"regexp"
 	"strings"
 )
@@ -34,6 +35,7 @@ const (
 func newMasker(side, dir string) *masker {
 	m := &masker{ids: map[string]int{}, id: regexp.MustCompile(idExpr), gaps: regexp.MustCompile(gapsExpr), words: []rewriter{
 		{regexp.MustCompile(regexp.QuoteMeta(dir)), "‹dir›"},
+		{regexp.MustCompile(regexp.QuoteMeta(filepath.Join(filepath.Dir(dir), "home"))), "‹home›"},
 		{regexp.MustCompile(clock + `(?:Z|[+-]\d\d:\d\d| [+-]\d{4} [A-Z]+)`), "‹time›"},
 		{regexp.MustCompile(ago + ` ago`), "‹ago›"},
 		{regexp.MustCompile(`\bUp ` + ago), "Up ‹ago›"},

@@ -45,12 +45,11 @@ func TestParity(t *testing.T) {
 // bench holds what all scripts share: the program under test, a registry, and
 // dockerds that are taken in turn.
 type bench struct {
-	t        *testing.T // of the whole test
-	unio     string
-	docker   string
-	registry string
-	files    string // address of a server of the fixtures
-	daemons  chan *daemon
+	t       *testing.T // of the whole test
+	unio    string
+	docker  string
+	env     []string // addresses of what the scripts talk to
+	daemons chan *daemon
 }
 
 // daemon is a dockerd, started when it is first wanted.
@@ -69,8 +68,10 @@ func newBench(t *testing.T) *bench {
 	missing(t, err)
 	b := &bench{t: t, docker: docker, daemons: make(chan *daemon, workers)}
 	b.unio = buildUnio(t)
-	b.registry = registrytest.Start(t)
-	b.files = serveFixtures(t)
+	b.env = []string{
+		"REGISTRY=" + registrytest.Start(t), "PRIVATE=" + registrytest.StartPrivate(t), "INDEX=" + startIndex(t),
+		"FILES=" + serveFixtures(t),
+	}
 	for range workers {
 		b.daemons <- &daemon{dir: shortDir(t)}
 	}
@@ -165,12 +166,11 @@ func (b *bench) pair(t *testing.T) *Pair {
 	t.Helper()
 	d := b.take(t)
 	dir := shortDir(t)
-	shared := []string{"REGISTRY=" + b.registry, "FILES=" + b.files}
 	docker, err := NewSide("docker", filepath.Join(dir, "d"), b.docker,
-		append(shared, "DOCKER_HOST=unix://"+filepath.Join(d.dir, "docker.sock"))...)
+		append(b.env, "DOCKER_HOST=unix://"+filepath.Join(d.dir, "docker.sock"))...)
 	must(t, err)
 	unio, err := NewSide("unio", filepath.Join(dir, "u"), b.unio,
-		append(shared, "UNIO_ROOT="+filepath.Join(dir, "u/store"), "UNIO_RUNROOT="+filepath.Join(dir, "u/run"))...)
+		append(b.env, "UNIO_ROOT="+filepath.Join(dir, "u/store"), "UNIO_RUNROOT="+filepath.Join(dir, "u/run"))...)
 	must(t, err)
 	for _, s := range []*Side{docker, unio} {
 		must(t, WriteFixtures(s.dir))
