@@ -36,8 +36,8 @@ func transferDifferences() []Difference {
 			Docker: []Rewrite{{`(?s).*`, ""}}, Unio: []Rewrite{{`(?s).*`, ""}}, Codes: []int{0, 1},
 		},
 		{
-			Name: "limit-capital", Reason: "docker 20.10 says `Limit`, docker 28 `limit`; unio says the latter",
-			Docker: []Rewrite{{`Limit`, "limit"}},
+			Name: "search-capital", Reason: "docker 20.10 says `Limit` and `Invalid filter`, docker 28 `limit` and `invalid filter`; unio says the latter",
+			Docker: []Rewrite{{`Limit`, "limit"}, {`Invalid filter`, "invalid filter"}},
 		},
 		{
 			Name: "search-url", Reason: "an address in an error is shown without its query, which may hold secrets",

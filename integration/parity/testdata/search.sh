@@ -5,21 +5,21 @@ docker search --no-trunc $INDEX/busybox
 docker search --limit 1 $INDEX/busybox
 docker search --limit 0 $INDEX/busybox
 docker search --limit 100 $INDEX/tools
-~limit-capital docker search --limit 101 $INDEX/busybox
+~search-capital docker search --limit 101 $INDEX/busybox
 ~search-limit docker search --limit -1 $INDEX/busybox
 docker search --limit x $INDEX/busybox
 docker search -f stars=5 $INDEX/busybox
-~filter-capital docker search --filter=stars=many $INDEX/busybox
+~search-capital docker search --filter=stars=many $INDEX/busybox
 docker search -f stars=-1 $INDEX/busybox
 docker search -f is-official=true $INDEX/busybox
 docker search -f is-official=false $INDEX/busybox
 ~search-bool docker search -f is-official=1 $INDEX/busybox
-~filter-capital docker search -f is-official=maybe $INDEX/busybox
+~search-capital docker search -f is-official=maybe $INDEX/busybox
 docker search -f is-automated=true $INDEX/busybox
 docker search -f is-automated=false $INDEX/busybox
 docker search -f is-official=false -f stars=5 $INDEX/busybox
 docker search -f stars=5 -f stars=10 $INDEX/busybox
-~filter-capital docker search -f frob=1 $INDEX/busybox
+~search-capital docker search -f frob=1 $INDEX/busybox
 docker search -f frob $INDEX/busybox
 docker search --format '{{.Name}}' $INDEX/busybox
 docker search --format 'table {{.Name}}\t{{.StarCount}}' $INDEX/busybox
