@@ -211,6 +211,10 @@ func (o *Options) check() error {
 	return nil
 }
 
+// programFD is the number of the program's descriptor in the child, behind the
+// standard streams and the control socket.
+const programFD = 4
+
 // command builds the process that becomes the child.
 func (o *Options) command(program *os.File, control *os.File) *exec.Cmd {
 	stdin, stdout, stderr := o.Stdin, o.Stdout, o.Stderr
@@ -218,11 +222,12 @@ func (o *Options) command(program *os.File, control *os.File) *exec.Cmd {
 		stdin, stdout, stderr = o.Console, o.Console, o.Console
 	}
 	cmd := &exec.Cmd{
-		// A descriptor's path: see program.go. No environment of ours may be seen
-		// in the container.
-		Path: fmt.Sprintf("/proc/self/fd/%d", program.Fd()), Args: append([]string{"unio"}, o.Command[1:]...),
+		// A descriptor's path: see program.go. Its number is the child's: that of
+		// ours may name something else by then, since os/exec moves descriptors
+		// about. No environment of ours may be seen in the container.
+		Path: fmt.Sprintf("/proc/self/fd/%d", programFD), Args: append([]string{"unio"}, o.Command[1:]...),
 		Dir: "/", Env: []string{"PATH=" + runspec.DefaultPath, "HOME=/"},
-		ExtraFiles: []*os.File{control},
+		ExtraFiles: []*os.File{control, program},
 	}
 	// A nil *os.File in an interface is not nil.
 	if stdin != nil {
