@@ -3,6 +3,8 @@ package registry
 import (
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -29,6 +31,40 @@ func TestAnonymousToken(t *testing.T) {
 	mustPull(t, newStore(t), f.host+"/x:1")
 	if len(asked) != 1 || asked[0] != "scope=repository%3Ax%3Apull&service=s" {
 		t.Errorf("token requests: %q", asked)
+	}
+}
+
+// Docker Hub and others give identity tokens, which docker keeps in place of a
+// password and hands in for tokens by OAuth2.
+func TestIdentityToken(t *testing.T) {
+	f := newFake(t)
+	f.publish(t, "1", imageOf(t, "", map[string]string{"a": "1"}))
+	const identity = "identity-0123456789"
+	f.hook = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path == "/token" {
+			if r.Method != http.MethodPost || r.PostFormValue("refresh_token") != identity || r.PostFormValue("grant_type") != "refresh_token" {
+				w.WriteHeader(http.StatusUnauthorized)
+				return true
+			}
+			w.Write([]byte(`{"access_token":"` + goodToken + `"}`))
+			return true
+		}
+		if r.Header.Get("Authorization") == "Bearer "+goodToken {
+			return false
+		}
+		w.Header().Set("WWW-Authenticate", `Bearer realm="`+f.URL+`/token",service="s",scope="repository:x:pull"`)
+		w.WriteHeader(http.StatusUnauthorized)
+		return true
+	}
+	dir := t.TempDir()
+	t.Setenv("DOCKER_CONFIG", dir)
+	config := `{"auths":{"http://` + f.host + `/v2/":{"identitytoken":"` + identity + `"}}}`
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, _ := newClient(t, func(o *Options) { o.Credentials = nil })
+	if _, err := c.Pull(t.Context(), newStore(t), f.host+"/x:1", PullOptions{}); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -361,5 +362,66 @@ func TestDockerHub(t *testing.T) {
 	}
 	if s := auth.GetScopesForHost(ctx, "registry-1.docker.io"); len(s) != 1 || s[0] != "repository:library/busybox:pull" {
 		t.Errorf("scopes are %q", s)
+	}
+}
+
+// The next address of an upload stays at the registry; one that only forgot
+// how it was asked is put right.
+func TestUploadLocation(t *testing.T) {
+	base := &url.URL{Scheme: "https", Host: "registry.example:5000", Path: "/v2/x/blobs/uploads/"}
+	plain := &url.URL{Scheme: "http", Host: "localhost:5000", Path: "/v2/x/blobs/uploads/"}
+	for _, c := range []struct {
+		base       *url.URL
+		says, goes string
+	}{
+		{base, "/up?a=b", "https://registry.example:5000/up?a=b"},
+		{base, "up", "https://registry.example:5000/v2/x/blobs/uploads/up"},
+		{base, "http://registry.example/up", "https://registry.example:5000/up"},
+		{base, "https://registry.example/up", "https://registry.example:5000/up"},
+		{base, "http://registry.example:80/up", "https://registry.example:5000/up"},
+		{base, "http://registry.example:5000/up", "https://registry.example:5000/up"},
+		{base, "ftp://registry.example:21/up", ""},
+		{base, "https://other.example:5000/up", ""},
+		{base, "https://registry.example:5001/up", ""},
+		{base, "//other.example/up", ""},
+		{base, "https://me@registry.example:5000/up", ""},
+		{base, "", ""},
+		{plain, "http://localhost:5000/up", "http://localhost:5000/up"},
+		{plain, "http://localhost/up", ""},
+		{plain, "https://localhost:5000/up", ""},
+	} {
+		s := &session{}
+		err := s.moveTo(&http.Response{Header: http.Header{"Location": {c.says}}}, c.base)
+		if err != nil && c.goes == "" {
+			continue
+		}
+		if err != nil || s.location.String() != c.goes {
+			t.Errorf("%s from %s: %v, %v; want %q", c.says, c.base, s.location, err, c.goes)
+		}
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	now := time.Date(2024, 5, 1, 12, 0, 0, 0, time.UTC)
+	for text, want := range map[string]time.Duration{
+		"": -1, "7": 7 * time.Second, "0": 0, "-1": -1, "x": -1, "99999999999999": -1,
+		"Wed, 01 May 2024 12:00:30 GMT": 30 * time.Second, "Wed, 01 May 2024 11:00:00 GMT": 0,
+	} {
+		got, ok := retryAfter(http.Header{"Retry-After": {text}}, now)
+		if !ok {
+			got = -1
+		}
+		if got != want {
+			t.Errorf("%q: %v, want %v", text, got, want)
+		}
+	}
+	p := &policy{first: time.Millisecond}
+	for seconds, again := range map[string]bool{"1": true, "120": true, "121": false} {
+		for _, code := range []int{429, 503} {
+			resp := &http.Response{StatusCode: code, Header: http.Header{"Retry-After": {seconds}}}
+			if d, err := p.Retry(0, resp, nil); err != nil || (d > 0) != again || again && d < time.Second {
+				t.Errorf("%d, %s s: %v, %v", code, seconds, d, err)
+			}
+		}
 	}
 }

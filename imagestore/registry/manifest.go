@@ -43,6 +43,9 @@ type manifestBody struct {
 	Layers        []ocispec.Descriptor `json:"layers"`
 	Manifests     []ocispec.Descriptor `json:"manifests"`
 	FSLayers      []json.RawMessage    `json:"fsLayers"`
+	Subject       *ocispec.Descriptor  `json:"subject"`
+	ArtifactType  string               `json:"artifactType"`
+	Annotations   map[string]string    `json:"annotations"`
 }
 
 // manifest fetches a manifest or index by tag or digest. What comes is

@@ -151,7 +151,11 @@ func (p *pusher) one(ctx context.Context, t tagged) (Pushed, error) {
 	if err := p.config(ctx, t.img, doc); err != nil {
 		return Pushed{}, fmt.Errorf("push config: %w", err)
 	}
-	if err := p.repo.putManifest(ctx, t.name.Tag(), doc); err != nil {
+	linked, err := p.repo.putManifest(ctx, t.name.Tag(), doc)
+	if err == nil && doc.body.Subject != nil && !linked {
+		err = p.repo.listReferrer(ctx, doc)
+	}
+	if err != nil {
 		return Pushed{}, fmt.Errorf("push manifest: %w", err)
 	}
 	p.remember(ctx, t, doc)

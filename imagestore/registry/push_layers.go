@@ -162,6 +162,9 @@ func (p *pusher) send(ctx context.Context, o *outgoing) error {
 // offer tries what costs no bytes: the registry may have one of the layer's
 // forms in this repository, or in another that it can take it from.
 func (p *pusher) offer(ctx context.Context, o *outgoing) (sentLayer, error) {
+	if o.exact && isForeign(o.ref.Blob.MediaType) && len(o.ref.Blob.URLs) > 0 {
+		return sentLayer{o.ref.Blob, "Skipped foreign layer"}, nil // others may fetch it where we did
+	}
 	for _, d := range o.forms {
 		has, err := p.has(ctx, d.Digest)
 		if err != nil {
@@ -252,9 +255,6 @@ func (p *pusher) source(o *outgoing) (source, error) {
 		if p.st.Blobs().Has(d.Digest) {
 			return &blobSource{desc: d, read: p.opener(d.Digest)}, nil
 		}
-	}
-	if o.exact && o.ref.Blob.Digest != o.ref.DiffID && len(o.ref.Blob.URLs) > 0 && isForeign(o.ref.Blob.MediaType) {
-		return nil, fmt.Errorf("%w: layer %s is not distributable and not in the store", ErrUnsupported, o.ref.Blob.Digest)
 	}
 	if !p.st.Blobs().Has(o.ref.DiffID) {
 		return nil, fmt.Errorf("layer %s: %w", o.ref.DiffID, imagestore.ErrNotFound)

@@ -423,3 +423,27 @@ func TestPushWithoutCompressedBlobs(t *testing.T) {
 		t.Error("the blob is still missing after a pull")
 	}
 }
+
+// A layer that may live elsewhere only is not sent.
+func TestPushSkipsForeignLayer(t *testing.T) {
+	f, to, th, st := newFake(t), newFake(t), newThief(t, false), newStore(t)
+	im := imageOf(t, "", map[string]string{"a": "1"}, map[string]string{"b": "2"})
+	foreign := im.blobs[0]
+	im.blobs = im.blobs[1:]
+	im.manifest.Layers[0].MediaType = imagestore.MediaTypeDockerForeignLayer
+	im.manifest.Layers[0].URLs = []string{th.URL + "/foreign"}
+	th.answer = func(w http.ResponseWriter, _ *http.Request) { w.Write(foreign) }
+	want := f.publish(t, "1", im)
+	mustPull(t, st, f.host+"/x:1")
+	if err := st.Tag(t.Context(), f.host+"/x:1", to.host+"/y:1"); err != nil {
+		t.Fatal(err)
+	}
+	got, rec := mustPush(t, st, to.host+"/y:1")
+	if got.Digest != want.Digest || !strings.Contains(rec.text(), ": Skipped foreign layer\n") {
+		t.Errorf("pushed %s, want %s; said\n%s", got.Digest, want.Digest, rec.text())
+	}
+	if _, sent := to.blobs[im.manifest.Layers[0].Digest]; sent || len(to.blobs) != 2 {
+		t.Errorf("%d blobs were sent, the foreign one: %v", len(to.blobs), sent)
+	}
+	mustPull(t, newStore(t), to.host+"/y:1")
+}

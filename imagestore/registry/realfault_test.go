@@ -406,6 +406,13 @@ func TestRealAnonymousToken(t *testing.T) {
 			return auth.Credential{Username: registrytest.User, Password: "battery-staple"}, nil
 		}
 	}
+	if err := impatient().Verify(t.Context(), addr, registry.Credential{Username: registrytest.User, Password: registrytest.Password}); err != nil {
+		t.Errorf("login: %v", err)
+	}
+	err = impatient().Verify(t.Context(), addr, registry.Credential{Username: registrytest.User, Password: "battery-staple"})
+	if !errors.Is(err, registry.ErrLogin) || strings.Contains(err.Error(), "battery-staple") {
+		t.Errorf("login with a wrong password: %v", err)
+	}
 	_, err = impatient(wrong).Pull(t.Context(), openStore(t), ref, registry.PullOptions{})
 	if err == nil || strings.Contains(err.Error(), "battery-staple") || strings.Contains(err.Error(), "\n") {
 		t.Errorf("with a wrong password: %v", err)

@@ -58,8 +58,10 @@ func (s *session) moveTo(resp *http.Response, base *url.URL) error {
 	if err != nil {
 		return fmt.Errorf("%w: upload location %q", ErrVerify, printable(header))
 	}
-	if base.Port() == "443" && u.Port() == "" && u.Scheme == "https" {
-		u.Host = base.Host // some registries forget the port that they were asked at
+	if base.Scheme == "https" && u.Hostname() == base.Hostname() && (u.Port() == "" || u.Port() == base.Port() || u.Scheme == "http" && u.Port() == "80") {
+		// Behind a proxy that ends TLS some registries do not know how, or at
+		// what port, they were asked.
+		u.Scheme, u.Host = base.Scheme, base.Host
 	}
 	if !sameOrigin(u, base) || u.User != nil {
 		return fmt.Errorf("%w: %s wants the upload sent to %s://%s", ErrUnsafe, base.Host, printable(u.Scheme), printable(u.Host))
@@ -124,9 +126,10 @@ func (r *repository) mount(ctx context.Context, d digest.Digest, from string) (*
 	return r.startUpload(ctx, url.Values{"mount": {d.String()}, "from": {from}})
 }
 
-// putManifest writes a manifest under a tag.
-func (r *repository) putManifest(ctx context.Context, tag string, doc *document) error {
-	return r.c.again(ctx, func() error {
+// putManifest writes a manifest under a tag. linked says that the registry has
+// understood its subject, and lists it among the referrers by itself.
+func (r *repository) putManifest(ctx context.Context, tag string, doc *document) (linked bool, err error) {
+	err = r.c.again(ctx, func() error {
 		ctx, w := watched(ctx, commitWait)
 		defer w.stop()
 		req, err := http.NewRequestWithContext(ctx, http.MethodPut, r.url("manifests", tag).String(), bytes.NewReader(doc.raw))
@@ -142,6 +145,8 @@ func (r *repository) putManifest(ctx context.Context, tag string, doc *document)
 		if d := resp.Header.Get("Docker-Content-Digest"); d != "" && !strings.EqualFold(d, doc.desc.Digest.String()) {
 			return fmt.Errorf("%w: registry stored manifest %s as %s", ErrVerify, doc.desc.Digest, printable(d))
 		}
+		linked = resp.Header.Get("OCI-Subject") != ""
 		return nil
 	})
+	return linked, err
 }
