@@ -13,9 +13,10 @@ import (
 const (
 	// chunkSize is how much is read at once: large enough that handing it
 	// over costs nothing, small enough to stay in the processor's cache.
-	chunkSize = 256 << 10
-	// chunkQueue is how many chunks a sink may lag behind the fastest.
-	chunkQueue = 6
+	chunkSize = 128 << 10
+	// chunkQueue is how many chunks a sink may lag behind the fastest. Three
+	// compressed layers at once have some forty chunks under way.
+	chunkQueue = 4
 )
 
 // chunk is a piece of a stream that several sinks read at the same time.

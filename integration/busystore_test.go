@@ -262,3 +262,38 @@ func TestLoadsInterrupted(t *testing.T) {
 	}
 	b.assertSound()
 }
+
+// TestPullWritesOnce: a pull writes the compressed blobs and the tars once each,
+// and little else: nothing is downloaded to one place and moved to another.
+func TestPullWritesOnce(t *testing.T) {
+	addr := registrytest.Start(t)
+	maker := newBox(t)
+	shell(t, maker.dir, "mkdir a; head -c 4000000 /dev/urandom >a/noise; seq 1000000 >a/text")
+	pack(t, maker.path("a"), maker.path("a.tar"))
+	maker.run("import", "-q", maker.path("a.tar"), addr+"/a:1")
+	mnt := maker.mount("--name", "two", addr+"/a:1")
+	shell(t, mnt, "seq 500000 >more; head -c 3000000 /dev/urandom >noise2")
+	maker.run("commit", "-q", "two", addr+"/a:1")
+	maker.run("push", "-q", addr+"/a:1")
+
+	b := newBox(t)
+	pull := b.command("pull", "-q", addr+"/a:1")
+	// The kernel adds what a child has written to its parent's account when it
+	// ends (task_io_accounting_add in kernel/exit.c).
+	script := `"$@" >/dev/null || exit; grep ^wchar: /proc/$$/io`
+	out := tool(t, "sh", append([]string{"-c", script, "sh"}, pull.Args...)...)
+	var written int64
+	_, err := fmt.Sscanf(out, "wchar: %d", &written)
+	must(t, err)
+	var content int64
+	for line := range strings.SplitSeq(shell(t, b.store(), "find . -type f -printf '%s\n'"), "\n") {
+		var n int64
+		_, err := fmt.Sscan(line, &n)
+		must(t, err)
+		content += n
+	}
+	t.Logf("%d bytes written for a store of %d", written, content)
+	if written > content+content/100+64<<10 {
+		t.Errorf("%d bytes written for a store of %d", written, content)
+	}
+}

@@ -69,6 +69,6 @@ func (b *folderBox) layer(ctx context.Context, name string, o imagestore.LayerOp
 	return b.st.AddLayer(ctx, f, o)
 }
 
-func (b *folderBox) parallel() int { return min(runtime.NumCPU(), 4) }
+func (b *folderBox) parallel() int { return min(runtime.NumCPU(), maxParallel) }
 
 func (b *folderBox) Close() error { return b.root.Close() }

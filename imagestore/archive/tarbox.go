@@ -20,6 +20,8 @@ var errSparse = errors.New("sparse entries")
 const (
 	maxEntries = 1 << 20 // of an archive
 	maxLinks   = 16      // of a chain of links
+
+	maxParallel = 3 // layers that are read at once
 )
 
 // place is where an entry lies in a file, or the name that it links to.
@@ -168,7 +170,8 @@ func (b *tarBox) layer(ctx context.Context, name string, o imagestore.LayerOptio
 	return b.st.AddLayer(ctx, r, o)
 }
 
-// parallel: a layer keeps more than one core busy already.
-func (b *tarBox) parallel() int { return min(runtime.NumCPU(), 4) }
+// parallel: a layer keeps more than one core busy already. Three layers of
+// zstd, of 8 MiB windows as most are, stay below 64 MiB of memory.
+func (b *tarBox) parallel() int { return min(runtime.NumCPU(), maxParallel) }
 
 func (b *tarBox) Close() error { return nil }
