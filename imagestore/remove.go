@@ -85,11 +85,11 @@ func (s *Store) Remove(ctx context.Context, nameOrID string, o RemoveOptions) ([
 	if err != nil {
 		return nil, err
 	}
-	rm := &removal{s: s, o: o, uses: uses}
+	rm := &removal{s: s, o: o, asked: nameOrID, uses: uses}
 	var problem error
 	err = s.updateRefs(ctx, func(r *refs) error {
 		rm.r = r
-		problem = rm.run(nameOrID)
+		problem = rm.run()
 		return nil // what was done before a conflict stays done
 	})
 	if err = errors.Join(err, problem); err != nil {
@@ -113,23 +113,24 @@ func (s *Store) tryCollect(ctx context.Context) error {
 // removal is one run of Remove over the references. It works on the list in
 // memory, which is written when it is through.
 type removal struct {
-	s    *Store
-	o    RemoveOptions
-	r    *refs
-	uses []Use
-	done []Removed
+	s     *Store
+	o     RemoveOptions
+	asked string // the name or ID as the user gave it
+	r     *refs
+	uses  []Use
+	done  []Removed
 }
 
-func (rm *removal) run(nameOrID string) error {
-	d, err := rm.s.resolve(rm.r, nameOrID)
+func (rm *removal) run() error {
+	d, err := rm.s.resolve(rm.r, rm.asked)
 	if err != nil {
 		return err
 	}
 	info, err := rm.s.manifest(d.Digest)
 	if err != nil {
-		return rm.removeBroken(d, nameOrID, err)
+		return rm.removeBroken(d, err)
 	}
-	if n := rm.nameAmong(nameOrID, d); n != nil {
+	if n := rm.nameAmong(d); n != nil {
 		return rm.byName(n, info.id())
 	}
 	return rm.byID(info.id())
@@ -137,21 +138,21 @@ func (rm *removal) run(nameOrID string) error {
 
 // removeBroken removes a name whose manifest cannot be read any more; the
 // image itself cannot be told apart.
-func (rm *removal) removeBroken(d ocispec.Descriptor, nameOrID string, err error) error {
+func (rm *removal) removeBroken(d ocispec.Descriptor, err error) error {
 	n := nameOf(d)
 	if n == nil || !isDamage(err) {
 		return err
 	}
 	rm.r.dropIf(func(o ocispec.Descriptor) bool { return o.Digest == d.Digest })
 	rm.done = append(rm.done, Removed{Untagged: reference.FamiliarString(n)})
-	rm.s.log.Warn("removed the name of a damaged image", "name", nameOrID, "err", err)
+	rm.s.log.Warn("removed the name of a damaged image", "name", rm.asked, "err", err)
 	return nil
 }
 
 // nameAmong returns the name in index.json that the user meant, or nil when
 // it was an ID.
-func (rm *removal) nameAmong(nameOrID string, d ocispec.Descriptor) reference.Named {
-	ref, err := reference.ParseAnyReference(nameOrID)
+func (rm *removal) nameAmong(d ocispec.Descriptor) reference.Named {
+	ref, err := reference.ParseAnyReference(rm.asked)
 	if err != nil {
 		return nil
 	}
@@ -214,7 +215,7 @@ func (rm *removal) byName(n reference.Named, id digest.Digest) error {
 	if !rm.o.Force && oneRepository(rm.names(id)) {
 		if u := rm.user(id, nil); u != nil {
 			return message(ErrConflict, "conflict: unable to remove repository reference %q (must force) - container %s is using its referenced image %s",
-				reference.FamiliarString(n), shortContainer(u), ShortID(id))
+				rm.asked, shortContainer(u), ShortID(id))
 		}
 	}
 	rm.untag(n)
