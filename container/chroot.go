@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"unio/container/inroot"
+	"unio/container/rootless"
 	"unio/container/runner"
 	"unio/container/runspec"
 )
@@ -89,22 +90,22 @@ func (o *ChrootOptions) describe() (*specs.Spec, []runspec.File, error) {
 		Process: &specs.Process{Args: o.Args, Env: env, Cwd: cmp.Or(o.Dir, "/"), User: who.User},
 		Linux:   &specs.Linux{Namespaces: []specs.LinuxNamespace{{Type: specs.MountNamespace}}},
 	}
-	rootless := os.Geteuid() != 0
-	if rootless {
+	maps := rootless.Maps()
+	if maps != nil {
 		spec.Linux.Namespaces = append(spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
-		spec.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: uint32(os.Geteuid()), Size: 1}}
-		spec.Linux.GIDMappings = []specs.LinuxIDMapping{{HostID: uint32(os.Getegid()), Size: 1}}
+		spec.Linux.UIDMappings, spec.Linux.GIDMappings = maps.UIDs, maps.GIDs
 	}
-	spec.Mounts = chrootMounts(rootless)
+	spec.Mounts = chrootMounts(maps == nil || len(maps.GIDs) > 1)
 	files, err := runspec.NetFiles(spec, runspec.NetOptions{})
 	return spec, files, err
 }
 
-// chrootMounts lists the filesystems of a chroot, in the order of mounting.
-func chrootMounts(rootless bool) []specs.Mount {
+// chrootMounts lists the filesystems of a chroot, in the order of mounting;
+// groups says that there are others than root's.
+func chrootMounts(groups bool) []specs.Mount {
 	quiet := []string{"nosuid", "nodev", "noexec"}
 	pts := []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"}
-	if !rootless {
+	if groups {
 		pts = append(pts, "gid=5") // the group tty of every Linux system
 	}
 	return []specs.Mount{

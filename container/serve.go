@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
+	"unio/container/rootless"
 	"unio/cow"
 	"unio/unionfs"
 	"unio/unionfs/keeper"
@@ -150,8 +151,8 @@ func (w *served) open(ctx context.Context, o ServeOptions) (err error) {
 	}
 	w.server, err = unionfs.Mount(unionfs.Options{
 		Lower: w.lower, Cow: w.upper, ReadOnly: m.ReadOnly, Dir: m.Dir, FsName: m.Target(),
-		AllowOther: w.task.Others, Suid: w.task.Suid, Dev: w.task.Dev, Writeback: w.task.Writeback, ACL: w.task.ACL, Log: w.log,
-		Takeover: w.takeover(), Ledger: w.ledger,
+		AllowOther: w.task.Others || w.isOurs() && rootless.Others(), Suid: w.task.Suid, Dev: w.task.Dev, Writeback: w.task.Writeback, ACL: w.task.ACL, Log: w.log,
+		Takeover: w.takeover(), Ledger: w.ledger, IDs: rootless.IDs(),
 	})
 	if err != nil {
 		return err
@@ -161,6 +162,9 @@ func (w *served) open(ctx context.Context, o ServeOptions) (err error) {
 	}
 	return nil
 }
+
+// isOurs reports whether a mount lies where no other user gets to.
+func (w *served) isOurs() bool { return within(w.task.Mount.Dir, w.store.runRoot) }
 
 // openContainer takes the container's lock.
 func (w *served) openContainer() (err error) {

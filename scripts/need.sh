@@ -7,7 +7,7 @@ set -euo pipefail
 build=(ca-certificates curl git openssl unzip)
 demo=("${build[@]}" busybox-static debootstrap docker-registry fuse3)
 test=("${demo[@]}" acl attr btrfs-progs buildah bzip2 docker.io e2fsprogs fio fuse-overlayfs gcc libc6-dev
-	podman procps python3 runc skopeo sqlite3 stress-ng umoci util-linux xfsprogs xz-utils zstd)
+	podman procps python3 runc skopeo sqlite3 stress-ng uidmap umoci util-linux xfsprogs xz-utils zstd)
 
 case ${1:-} in
 build) list=("${build[@]}") ;;

@@ -6,15 +6,14 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/docker/go-units"
 	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/urfave/cli/v2"
 
 	"unio/build/dockerfile"
 	"unio/container/layermount"
+	"unio/container/rootless"
 	"unio/container/runner"
 	"unio/container/runspec"
 )
@@ -102,9 +101,7 @@ func (e *env) runStep(ctx context.Context, p *dockerfile.Program, o runspec.Opti
 	for _, m := range p.Mounts {
 		o.Mounts = append(o.Mounts, stepMount(&m))
 	}
-	if os.Geteuid() != 0 {
-		o.Rootless = ownIDs()
-	}
+	o.Rootless = rootless.Maps()
 	config := p.Config
 	config.Env = p.Env
 	spec, err := runspec.New(config, o)
@@ -155,12 +152,4 @@ func stepMount(m *dockerfile.Mount) runspec.Mount {
 		t.Options = append(t.Options, fmt.Sprintf("size=%d", m.Size))
 	}
 	return t
-}
-
-// ownIDs maps the root user of a user namespace to ourselves.
-func ownIDs() *runspec.IDMaps {
-	return &runspec.IDMaps{
-		UIDs: []specs.LinuxIDMapping{{HostID: uint32(os.Geteuid()), Size: 1}},
-		GIDs: []specs.LinuxIDMapping{{HostID: uint32(os.Getegid()), Size: 1}},
-	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
+	"unio/container/rootless"
 	"unio/cow"
 	"unio/unionfs"
 	"unio/unionfs/merge"
@@ -108,7 +109,7 @@ func (s *server) mount(o *Options) (err error) {
 	}
 	m.server, err = unionfs.Mount(unionfs.Options{
 		Lower: m.lower, Cow: m.upper, Dir: o.Dir, FsName: "unio-build",
-		AllowOther: os.Geteuid() == 0, Writeback: true, Log: s.log,
+		AllowOther: os.Geteuid() == 0 || rootless.Others(), Writeback: true, Log: s.log, IDs: rootless.IDs(),
 	})
 	if err != nil {
 		return err

@@ -30,7 +30,7 @@ func Exec(ctx context.Context, pid int, o Options) (*Process, error) {
 }
 
 // join enters the namespaces of the process that the job names. Those that are
-// ours already are left out; entering one's own user namespace is an error.
+// ours already, which may belong to root, are left out.
 func (c *child) join() error {
 	fd, err := unix.PidfdOpen(c.Join, 0)
 	if err != nil {
@@ -41,9 +41,24 @@ func (c *child) join() error {
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
 		return fmt.Errorf("leave the other threads: %w", err)
 	}
-	const all = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP
-	if err := unix.Setns(fd, all); err != nil {
+	if err := unix.Setns(fd, c.foreign); err != nil {
 		return fmt.Errorf("join the container of process %d: %w", c.Join, err)
 	}
 	return nil
+}
+
+// foreignNamespaces are those of a process that are not ours, as flags of
+// clone(2). It needs the host's /proc.
+func foreignNamespaces(pid int) (flags int) {
+	for name, flag := range map[string]int{
+		"mnt": unix.CLONE_NEWNS, "pid": unix.CLONE_NEWPID, "ipc": unix.CLONE_NEWIPC, "uts": unix.CLONE_NEWUTS,
+		"net": unix.CLONE_NEWNET, "cgroup": unix.CLONE_NEWCGROUP,
+	} {
+		var theirs, ours unix.Stat_t
+		err := unix.Stat(fmt.Sprintf("/proc/%d/ns/%s", pid, name), &theirs)
+		if err == nil && unix.Stat("/proc/self/ns/"+name, &ours) == nil && theirs.Ino != ours.Ino {
+			flags |= flag
+		}
+	}
+	return flags
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 	"os/exec"
@@ -27,6 +28,7 @@ type job struct {
 	Tied       bool
 	Foreground bool
 	StrictCwd  bool
+	Remap      bool // the namespace's users are mapped from outside
 }
 
 // outcome is what the child says before the program runs.
@@ -62,7 +64,12 @@ func (l *launch) attributes() (*syscall.SysProcAttr, error) {
 			attr.Cloneflags |= flag
 		}
 	}
-	if attr.Cloneflags&unix.CLONE_NEWUSER != 0 {
+	switch {
+	case attr.Cloneflags&unix.CLONE_NEWUSER == 0:
+	case needsHelp(os.Geteuid(), l.o.Spec):
+		l.job.Remap = true
+		attr.AmbientCaps = allCapabilities()
+	default:
 		attr.UidMappings = sysMappings(l.o.Spec.Linux.UIDMappings)
 		attr.GidMappings = sysMappings(l.o.Spec.Linux.GIDMappings)
 		attr.GidMappingsEnableSetgroups = os.Geteuid() == 0
@@ -140,6 +147,9 @@ func (l *launch) live(p *Process, control *os.File, started chan<- error) {
 	if err == nil {
 		l.cmd = l.o.command(program, control)
 		l.cmd.SysProcAttr = l.attr
+		err = l.enterUsers(program)
+	}
+	if err == nil {
 		err = l.cmd.Start()
 		program.Close()
 	}
@@ -173,7 +183,14 @@ func (l *launch) cleanUp() {
 // talk puts the child into its cgroups, sends it the job and listens until the
 // program has taken its place.
 func (l *launch) talk(control *os.File) error {
-	if err := l.groups.add(l.cmd.Process.Pid); err != nil {
+	if err := l.mapIDs(); err != nil {
+		return err
+	}
+	err := l.groups.add(l.cmd.Process.Pid)
+	if l.job.Join != 0 && errors.Is(err, fs.ErrPermission) {
+		err = nil // a user's program stays in that user's cgroup
+	}
+	if err != nil {
 		return err
 	}
 	if err := json.NewEncoder(control).Encode(l.job); err != nil {

@@ -18,6 +18,7 @@ type child struct {
 	say *json.Encoder
 	// control is the socket to the one who started us.
 	control *os.File
+	foreign int  // namespaces to join
 	single  bool // there is one user only, root, in our user namespace
 }
 
@@ -52,6 +53,9 @@ func (c *child) begin() error {
 	if err := json.NewDecoder(c.control).Decode(c.job); err != nil {
 		return fmt.Errorf("read the job: %w", err)
 	}
+	if err := c.becomeRoot(); err != nil {
+		return err
+	}
 	if err := c.prepare(); err != nil {
 		return err
 	}
@@ -66,6 +70,11 @@ func (c *child) begin() error {
 // only belong to us as long as we can be looked into.
 func (c *child) prepare() error {
 	c.single = singleUser()
+	if c.Join != 0 {
+		if c.foreign = foreignNamespaces(c.Join); c.foreign == 0 {
+			return fmt.Errorf("process %d of the container is not there", c.Join)
+		}
+	}
 	if adj := c.Spec.Process.OOMScoreAdj; adj != nil {
 		if err := os.WriteFile("/proc/self/oom_score_adj", []byte(strconv.Itoa(*adj)), 0); err != nil {
 			return fmt.Errorf("set the OOM score: %w", err)
@@ -96,6 +105,9 @@ func (c *child) run() error {
 	if err := c.become(); err != nil {
 		return err
 	}
+	if err := c.mayEnter(); err != nil {
+		return err
+	}
 	if c.Spec.Process.User.Umask != nil {
 		unix.Umask(int(*c.Spec.Process.User.Umask))
 	} else {
@@ -105,6 +117,18 @@ func (c *child) run() error {
 		return c.spawn()
 	}
 	return c.execute()
+}
+
+// mayEnter explains what keeps users out of the mount of somebody who is not
+// root: FUSE itself does (fuse(4), allow_other).
+func (c *child) mayEnter() error {
+	user := &c.Spec.Process.User
+	var st unix.Stat_t
+	if user.UID == 0 || !errors.Is(unix.Stat("/", &st), unix.EACCES) {
+		return nil
+	}
+	return fmt.Errorf("user %d:%d: only you may enter your own mounts; "+
+		"with the line user_allow_other in /etc/fuse.conf the container's other users may, too", user.UID, user.GID)
 }
 
 // stays reports whether this process remains, as the parent of the program.

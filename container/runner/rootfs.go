@@ -140,7 +140,7 @@ func (r *rootfs) mount(m *specs.Mount) error {
 	err = unix.Mount(m.Source, inroot.FDPath(target), m.Type, o.flags, o.data)
 	if err != nil && r.rootless && (m.Type == "proc" || m.Type == "sysfs") {
 		// Who shares a namespace that is not the user's sees it as the host does.
-		err = bind(m.Destination, target, mountOptions{flags: unix.MS_BIND | unix.MS_REC})
+		err = bind(m.Destination, target, mountOptions{flags: o.flags | unix.MS_BIND | unix.MS_REC})
 	}
 	if err != nil && m.Type == "mqueue" {
 		return nil // a kernel without message queues

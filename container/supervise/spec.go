@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"unio/container"
+	"unio/container/rootless"
 	"unio/container/runspec"
 )
 
@@ -39,7 +40,8 @@ func Spec(c *container.Container, root string, mounts []runspec.Mount) (*specs.S
 func Options(c *container.Container, root string, mounts []runspec.Mount) runspec.Options {
 	h := &c.Host
 	o := runspec.Options{
-		ID: c.ID, Root: root, TTY: c.Config.Tty, Groups: h.GroupAdd,
+		Rootless: rootless.Maps(),
+		ID:       c.ID, Root: root, TTY: c.Config.Tty, Groups: h.GroupAdd,
 		Hostname: c.Config.Hostname, Domainname: c.Config.Domainname,
 		Namespaces: runspec.Namespaces{
 			Network: h.NetworkMode, PID: h.PidMode, IPC: h.IpcMode, UTS: h.UTSMode, Cgroup: h.CgroupnsMode,
