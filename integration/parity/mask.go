@@ -57,6 +57,11 @@ const (
 	gapsExpr = ` {2,}|\t+`
 )
 
+// hide adds a word to those that are replaced.
+func (m *masker) hide(word, as string) {
+	m.words = append(m.words, rewriter{regexp.MustCompile(regexp.QuoteMeta(word)), as})
+}
+
 // mask masks one text. Where a time was masked, columns cannot stand in the
 // same places any more: there, runs of blanks count as one gap.
 func (m *masker) mask(s string) string {

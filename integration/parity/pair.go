@@ -5,13 +5,16 @@ import (
 	"fmt"
 )
 
-// Pair is docker and unio side by side.
+// Pair is docker and unio side by side. Without Docker, what it would say is
+// known: see [Recorded].
 type Pair struct{ Docker, Unio *Side }
 
 // Outcome is how a step went on both sides.
 type Outcome struct {
 	Step         Step
 	Docker, Unio Answer // masked unless the step is quiet, before differences are explained
+	// Agreed is what both say once differences are explained.
+	Agreed Answer
 	// Problem says what is wrong; empty: nothing.
 	Problem string
 }
@@ -20,7 +23,7 @@ type Outcome struct {
 func (p *Pair) Run(ctx context.Context, s Step) (Outcome, error) {
 	o := Outcome{Step: s}
 	var err error
-	if s.Only != "unio" {
+	if s.Only != "unio" && p.Docker != nil {
 		if o.Docker, err = p.Docker.Run(ctx, s.Command); err != nil {
 			return o, err
 		}
@@ -30,23 +33,44 @@ func (p *Pair) Run(ctx context.Context, s Step) (Outcome, error) {
 			return o, err
 		}
 	}
-	if !s.Quiet {
-		o.Docker, o.Unio = p.Docker.Masked(o.Docker), p.Unio.Masked(o.Unio)
+	if s.Quiet {
+		o.Problem = failed(o)
+		return o, nil
 	}
-	o.Problem, err = judge(o)
+	o.Unio = p.Unio.Masked(o.Unio)
+	if p.Docker != nil {
+		o.Docker = p.Docker.Masked(o.Docker)
+		o.Problem, err = judge(o)
+	}
+	if err == nil {
+		o.Agreed, err = agreed(o)
+	}
 	return o, err
+}
+
+// failed says which side failed in a step that must succeed.
+func failed(o Outcome) string {
+	switch {
+	case o.Docker.Code != 0:
+		return "docker failed"
+	case o.Unio.Code != 0:
+		return "unio failed"
+	}
+	return ""
+}
+
+// agreed is unio's answer with differences explained.
+func agreed(o Outcome) (Answer, error) {
+	list, err := differencesNamed(o.Step.Differences)
+	if err != nil {
+		return Answer{}, err
+	}
+	_, unio, err := explain(list, Answer{}, o.Unio)
+	return unio, err
 }
 
 // judge compares the answers of a step.
 func judge(o Outcome) (problem string, err error) {
-	switch {
-	case o.Docker.Code != 0 && o.Step.Quiet:
-		return "docker failed", nil
-	case o.Unio.Code != 0 && o.Step.Quiet:
-		return "unio failed", nil
-	case o.Step.Quiet:
-		return "", nil
-	}
 	list, err := differencesNamed(o.Step.Differences)
 	if err != nil {
 		return "", err

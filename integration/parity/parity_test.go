@@ -23,21 +23,27 @@ import (
 const workers = 2
 
 // TestParity runs testdata/*.sh, each a subtest: -run TestParity/rmi. With -v
-// it shows every answer of docker.
+// it shows every answer of docker. UNIO_PARITY_RECORD=1 writes the answers to
+// testdata/*.answers, with which TestRecorded then compares.
 func TestParity(t *testing.T) {
+	b := newBench(t)
+	eachScript(t, func(t *testing.T, path string, steps []Step) {
+		check(t, path, run(t, b.pair(t), path, steps))
+	})
+}
+
+// eachScript makes a subtest of each script.
+func eachScript(t *testing.T, do func(t *testing.T, path string, steps []Step)) {
 	scripts, err := filepath.Glob("testdata/*.sh")
 	if err != nil || len(scripts) == 0 {
 		t.Fatalf("no scripts: %v", err)
 	}
-	bench := newBench(t)
 	for _, path := range scripts {
 		t.Run(strings.TrimSuffix(filepath.Base(path), ".sh"), func(t *testing.T) {
 			t.Parallel()
 			steps, err := ReadScript(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			bench.run(t, path, steps)
+			must(t, err)
+			do(t, path, steps)
 		})
 	}
 }
@@ -61,21 +67,26 @@ type daemon struct {
 }
 
 func newBench(t *testing.T) *bench {
-	if os.Geteuid() != 0 {
-		missing(t, errors.New("not root"))
-	}
 	docker, err := exec.LookPath("docker")
 	missing(t, err)
 	b := &bench{t: t, docker: docker, daemons: make(chan *daemon, workers)}
+	b.start(t)
+	for range workers {
+		b.daemons <- &daemon{dir: shortDir(t)}
+	}
+	return b
+}
+
+// start makes what both kinds of runs need.
+func (b *bench) start(t *testing.T) {
+	if os.Geteuid() != 0 {
+		missing(t, errors.New("not root"))
+	}
 	b.unio = buildUnio(t)
 	b.env = []string{
 		"REGISTRY=" + registrytest.Start(t), "PRIVATE=" + registrytest.StartPrivate(t), "INDEX=" + startIndex(t),
 		"FILES=" + serveFixtures(t),
 	}
-	for range workers {
-		b.daemons <- &daemon{dir: shortDir(t)}
-	}
-	return b
 }
 
 // serveFixtures serves the fixtures over HTTP, for what takes a URL.
@@ -165,31 +176,51 @@ func (d *daemon) empty() error {
 func (b *bench) pair(t *testing.T) *Pair {
 	t.Helper()
 	d := b.take(t)
-	dir := shortDir(t)
-	docker, err := NewSide("docker", filepath.Join(dir, "d"), b.docker,
-		append(b.env, "DOCKER_HOST=unix://"+filepath.Join(d.dir, "docker.sock"))...)
-	must(t, err)
-	unio, err := NewSide("unio", filepath.Join(dir, "u"), b.unio,
-		append(b.env, "UNIO_ROOT="+filepath.Join(dir, "u/store"), "UNIO_RUNROOT="+filepath.Join(dir, "u/run"))...)
-	must(t, err)
-	for _, s := range []*Side{docker, unio} {
-		must(t, WriteFixtures(s.dir))
+	return &Pair{
+		Docker: b.side(t, "docker", "DOCKER_HOST=unix://"+filepath.Join(d.dir, "docker.sock")),
+		Unio:   b.side(t, "unio"),
 	}
-	t.Cleanup(func() {
-		// What containers of a script still run, and mount, ends with it.
-		_, err := unio.Run(context.Background(), `ids=$(docker ps -aq) && [ -z "$ids" ] || docker rm -f $ids`)
-		must(t, errors.Join(err, peers.UnmountBelow(dir)))
-	})
-	return &Pair{Docker: docker, Unio: unio}
 }
 
-func (b *bench) run(t *testing.T, path string, steps []Step) {
-	p := b.pair(t)
+// side makes one side in a folder of its own.
+func (b *bench) side(t *testing.T, name string, env ...string) *Side {
+	t.Helper()
+	dir := shortDir(t)
+	program := b.docker
+	env = append(env, b.env...)
+	if name == "unio" {
+		program = b.unio
+		env = append(env, "UNIO_ROOT="+filepath.Join(dir, "store"), "UNIO_RUNROOT="+filepath.Join(dir, "run"))
+	}
+	s, err := NewSide(name, dir, program, env...)
+	must(t, err)
+	for _, e := range b.env { // addresses are others in each run
+		name, address, _ := strings.Cut(e, "=")
+		s.Hide(strings.TrimPrefix(address, "http://"), "‹"+name+"›")
+	}
+	must(t, WriteFixtures(s.dir))
+	if name == "unio" {
+		t.Cleanup(func() {
+			// What containers of a script still run, and mount, ends with it.
+			_, err := s.Run(context.Background(), `ids=$(docker ps -aq) && [ -z "$ids" ] || docker rm -f $ids`)
+			must(t, errors.Join(err, peers.UnmountBelow(dir)))
+		})
+	}
+	return s
+}
+
+// run runs a script and returns what both sides agreed on.
+func run(t *testing.T, p *Pair, path string, steps []Step) string {
+	t.Helper()
+	var record Recorded
 	for _, s := range steps {
 		o, err := p.Run(t.Context(), s)
 		must(t, err)
 		if testing.Verbose() {
 			t.Logf("%s:%d: $ %s\n%s", path, s.Line, s.Command, o.Docker)
+		}
+		if !s.Quiet {
+			record.Add(s, o.Agreed)
 		}
 		if o.Problem == "" {
 			continue
@@ -199,6 +230,36 @@ func (b *bench) run(t *testing.T, path string, steps []Step) {
 			t.Fatalf("docker:\n%s\nunio:\n%s", o.Docker, o.Unio)
 		}
 	}
+	return record.Text()
+}
+
+// recordedIn is the file of the recorded answers of a script.
+func recordedIn(script string) string { return strings.TrimSuffix(script, ".sh") + ".answers" }
+
+// check compares the answers of a script with those recorded.
+func check(t *testing.T, script, got string) {
+	t.Helper()
+	file := recordedIn(script)
+	if os.Getenv("UNIO_PARITY_RECORD") == "1" && !t.Failed() {
+		must(t, os.WriteFile(file, []byte(got), 0o644))
+	}
+	want, err := ReadRecorded(file)
+	if err != nil {
+		t.Fatalf("%v: record docker's answers with UNIO_PARITY_RECORD=1 -run TestParity", err)
+	}
+	if text := FirstDifference(want, got); text != "" && !t.Failed() {
+		t.Errorf("%s: %s", file, text)
+	}
+}
+
+// TestRecorded runs the scripts with unio alone and compares with what docker
+// said: for machines without dockerd.
+func TestRecorded(t *testing.T) {
+	b := &bench{t: t}
+	b.start(t)
+	eachScript(t, func(t *testing.T, path string, steps []Step) {
+		check(t, path, run(t, &Pair{Unio: b.side(t, "unio")}, path, steps))
+	})
 }
 
 // TestDifferencesAreDocumented holds docs/parity.md to the table of entries,

@@ -81,3 +81,6 @@ func (s *Side) Masked(a Answer) Answer {
 	a.Stdout, a.Stderr = s.mask.mask(a.Stdout), s.mask.mask(a.Stderr)
 	return a
 }
+
+// Hide makes a word that differs between runs read as another one.
+func (s *Side) Hide(word, as string) { s.mask.hide(word, as) }
