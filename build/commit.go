@@ -81,9 +81,11 @@ func Commit(ctx context.Context, st *imagestore.Store, o CommitOptions) (*Commit
 	return &Committed{Image: img, Torn: torn}, nil
 }
 
-// cloneConfig copies a config, so that changes leave the original alone.
+// cloneConfig copies the part of a container's config that is an image's, so
+// that changes leave the original alone. What says how this one container was
+// attached, named or called stays behind.
 func cloneConfig(c *imagestore.RunConfig) (*imagestore.RunConfig, error) {
-	data, err := json.Marshal(c)
+	data, err := json.Marshal(c.DockerOCIImageConfig)
 	if err != nil {
 		return nil, fmt.Errorf("copy config: %w", err)
 	}

@@ -27,6 +27,9 @@ func commitCommand() *cli.Command {
 // commitContainer makes an image and prints its ID.
 func commitContainer(c *cli.Context) error {
 	e := envOf(c)
+	if err := checkNewName(c.Args().Get(1)); err != nil {
+		return plainly(err)
+	}
 	from, err := e.source(c.Context, c.Args().First())
 	if err != nil {
 		return err

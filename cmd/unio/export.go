@@ -28,7 +28,7 @@ func export(c *cli.Context) error {
 	e := envOf(c)
 	output := c.String("output")
 	if output == "" && isTerminal(e.stdout) {
-		return errors.New("cowardly refusing to save to a terminal. Use the -o flag or redirect")
+		return plainly(errors.New("cowardly refusing to save to a terminal. Use the -o flag or redirect"))
 	}
 	from, err := e.source(c.Context, c.Args().First())
 	if err != nil {
@@ -43,7 +43,7 @@ func export(c *cli.Context) error {
 	}
 	err = archive.WriteFile(output, func(w io.Writer) error { return build.Export(c.Context, st, *from, w) })
 	if err != nil {
-		return fmt.Errorf("failed to export container: %w", err)
+		return plainly(fmt.Errorf("failed to export container: %w", err))
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"text/template"
 	"time"
 
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/urfave/cli/v2"
@@ -237,7 +238,7 @@ type inspectedImage struct {
 	Created       string
 	DockerVersion string
 	Author        string
-	Config        imagestore.RunConfig
+	Config        dockerspec.DockerOCIImageConfig
 	Architecture  string
 	Variant       string `json:",omitempty"`
 	Os            string
@@ -285,7 +286,7 @@ func (in *inspector) image(ctx context.Context, name string) (*inspectedImage, e
 	return &inspectedImage{
 		ID: img.ID.String(), RepoTags: orEmpty(img.Names), RepoDigests: orEmpty(img.Digests),
 		Parent: img.Parent.String(), Comment: comment, Created: created, DockerVersion: c.DockerVersion,
-		Author: c.Author, Config: c.Config, Architecture: c.Architecture, Variant: c.Variant,
+		Author: c.Author, Config: c.Config.DockerOCIImageConfig, Architecture: c.Architecture, Variant: c.Variant,
 		Os: c.OS, OsVersion: c.OSVersion, Size: size,
 		GraphDriver: graphDriver{Name: "unio", Data: in.places(img)},
 		RootFS:      rootFS{Type: c.RootFS.Type, Layers: img.DiffIDs()},

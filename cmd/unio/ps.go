@@ -105,7 +105,7 @@ func (l *containerLister) rows(ctx context.Context, list []*container.Container,
 		if !l.all && !one.State.Active() && m == nil || !f.matches(one) {
 			continue
 		}
-		row := &containerRow{c: one, mount: m, whole: l.whole, sizes: l.sizes}
+		row := &containerRow{c: one, mount: m, whole: l.whole, sizes: l.sizes, moved: l.moved(ctx, one)}
 		if l.sizes {
 			if row.changed, row.image, err = l.sizeOf(ctx, one); err != nil {
 				return nil, err
@@ -135,11 +135,26 @@ func (l *containerLister) sizeOf(ctx context.Context, c *container.Container) (c
 	return changed, image, err
 }
 
+// moved reports whether the name that a container was made by is no longer that
+// of its image.
+func (l *containerLister) moved(ctx context.Context, c *container.Container) bool {
+	if c.Image == "" || c.ImageName == "" {
+		return false
+	}
+	st, err := l.e.store()
+	if err != nil {
+		return false
+	}
+	img, err := st.Lookup(ctx, c.ImageName)
+	return err != nil || img.ID != c.Image
+}
+
 // containerRow is one container; its methods are what templates may use.
 type containerRow struct {
 	c              *container.Container
 	mount          *container.Mount // nil: not mounted
 	whole, sizes   bool
+	moved          bool // the name of the image stands for another one now, or for none
 	changed, image int64
 }
 
@@ -154,8 +169,16 @@ func (r *containerRow) ID() string {
 // Names is the container's name.
 func (r *containerRow) Names() string { return r.c.Name }
 
-// Image is the image as the user called it.
-func (r *containerRow) Image() string { return imageTitle(r.c.ImageName, r.c.Image) }
+// Image is the image as the user called it, or its ID if the name has moved.
+func (r *containerRow) Image() string {
+	switch {
+	case !r.moved:
+		return imageTitle(r.c.ImageName, r.c.Image)
+	case r.whole:
+		return r.c.Image.String()
+	}
+	return imageTitle("", r.c.Image)
+}
 
 // Command is the program with its arguments, in quotes.
 func (r *containerRow) Command() string { return commandText(r.c, r.whole) }

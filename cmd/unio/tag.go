@@ -35,9 +35,20 @@ func checkTagNames(src, dst string) error {
 	if _, err := reference.ParseAnyReference(src); err != nil {
 		return fmt.Errorf(bad, src, err)
 	}
-	n, err := reference.ParseNormalizedNamed(dst)
-	if err != nil {
+	if _, err := reference.ParseNormalizedNamed(dst); err != nil {
 		return fmt.Errorf(bad, dst, err)
+	}
+	return checkNewName(dst)
+}
+
+// checkNewName looks at the name of an image to be; empty is none.
+func checkNewName(name string) error {
+	if name == "" {
+		return nil
+	}
+	n, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return err
 	}
 	if _, ok := n.(reference.Canonical); ok {
 		return errors.New("refusing to create a tag with a digest reference")

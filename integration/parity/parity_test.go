@@ -28,7 +28,11 @@ const workers = 2
 func TestParity(t *testing.T) {
 	b := newBench(t)
 	eachScript(t, func(t *testing.T, path string, steps []Step) {
-		check(t, path, run(t, b.pair(t), path, steps))
+		got := run(t, b.pair(t), path, steps)
+		if os.Getenv("UNIO_PARITY_RECORD") == "1" && !t.Failed() {
+			must(t, os.WriteFile(recordedIn(path), []byte(got), 0o644))
+		}
+		check(t, path, got)
 	})
 }
 
@@ -240,9 +244,6 @@ func recordedIn(script string) string { return strings.TrimSuffix(script, ".sh")
 func check(t *testing.T, script, got string) {
 	t.Helper()
 	file := recordedIn(script)
-	if os.Getenv("UNIO_PARITY_RECORD") == "1" && !t.Failed() {
-		must(t, os.WriteFile(file, []byte(got), 0o644))
-	}
 	want, err := ReadRecorded(file)
 	if err != nil {
 		t.Fatalf("%v: record docker's answers with UNIO_PARITY_RECORD=1 -run TestParity", err)

@@ -33,8 +33,8 @@ docker import -c 'FROB x' rootfs.tar bad
 docker import -c 'CMD' rootfs.tar bad
 docker import -c 'ENV' rootfs.tar bad
 docker import -c 'ENV a' rootfs.tar bad
-~capital-invalid docker import -c 'EXPOSE x' rootfs.tar bad
-~capital-invalid docker import -c 'EXPOSE 80/frob' rootfs.tar bad
+docker import -c 'EXPOSE x' rootfs.tar bad
+docker import -c 'EXPOSE 80/frob' rootfs.tar bad
 docker import -c 'LABEL' rootfs.tar bad
 docker import -c 'USER' rootfs.tar bad
 docker import -c 'USER a b' rootfs.tar bad
