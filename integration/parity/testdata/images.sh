@@ -43,7 +43,7 @@ docker images -f reference='*/*'
 docker images -f reference='alpha' -f reference=zeta | sort
 docker images -f reference='ghcr.io/*/*'
 docker images -f reference='[' 
-docker images -f reference='alpha' zeta
+docker images -f reference='alpha' zeta | sort
 # formats
 docker images --format json test/base
 docker images --format '{{json .}}' test/base
