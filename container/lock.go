@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,6 +21,17 @@ func lockFile(path string, wait bool) (unlock func(), err error) {
 		return nil, err
 	}
 	return func() { f.Close() }, nil
+}
+
+// lockWithin is openLock that waits for its turn so long and no longer.
+func lockWithin(path string, wait time.Duration) (*os.File, error) {
+	for end := time.Now().Add(wait); ; {
+		f, err := openLock(path, false)
+		if !errors.Is(err, errLocked) || time.Now().After(end) {
+			return f, err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // openLock is lockFile for who passes the lock on to other processes: it is

@@ -65,14 +65,16 @@ func (r *Run) Remove(context.Context) error {
 		return fmt.Errorf("remove container %s: %w", c.Name, err)
 	}
 	defer unlockAll()
-	unlock, err := lockFile(c.lockPath(), false)
+	// Without a mount a server ends as soon as the kernel has let go of what
+	// the container's processes had open.
+	lock, err := lockWithin(c.lockPath(), serverEnd)
 	if errors.Is(err, errLocked) {
 		return say(ErrMounted, "cannot remove container %q: container is in use: its server has not ended yet", "/"+c.Name)
 	}
 	if err != nil {
 		return fmt.Errorf("remove container %s: %w", c.Name, err)
 	}
-	defer unlock()
+	defer lock.Close()
 	temp := filepath.Join(s.dir, tempPrefix+c.ID)
 	if err := os.Rename(c.dir, temp); err != nil {
 		return fmt.Errorf("remove container %s: %w", c.Name, err)

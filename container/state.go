@@ -107,11 +107,7 @@ const runWait = 500 * time.Millisecond
 // Hold takes a container for this process. It gives ErrRunning for one that
 // runs, and ErrNotFound for one that is gone by now.
 func (s *Store) Hold(c *Container) (*Run, error) {
-	lock, err := openLock(c.runLockPath(), false)
-	for end := time.Now().Add(runWait); errors.Is(err, errLocked) && time.Now().Before(end); {
-		time.Sleep(runWait / 50)
-		lock, err = openLock(c.runLockPath(), false)
-	}
+	lock, err := lockWithin(c.runLockPath(), runWait)
 	if errors.Is(err, errLocked) {
 		return nil, say(ErrRunning, "container %s is running", c.ID)
 	}

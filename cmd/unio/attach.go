@@ -38,7 +38,7 @@ func attachCommand() *cli.Command {
 				return err
 			}
 			if !found.State.Running() {
-				return errors.New("You cannot attach to a stopped container, start it first") //lint:ignore ST1005 docker's words
+				return plainly(errors.New("You cannot attach to a stopped container, start it first")) //lint:ignore ST1005 docker's words
 			}
 			stdin := found.Config.OpenStdin && !c.Bool("no-stdin")
 			if err := checkTerminal(e, stdin, found.Config.Tty); err != nil {
@@ -50,7 +50,7 @@ func attachCommand() *cli.Command {
 			}
 			code, err := a.open(c.Context)
 			if errors.Is(err, errDetached) {
-				return err
+				return plainly(err)
 			}
 			if err != nil {
 				return err

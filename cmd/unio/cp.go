@@ -43,13 +43,13 @@ func copyFiles(c *cli.Context) error {
 	k := &copier{e: envOf(c), follow: c.Bool("follow-link"), quiet: c.Bool("quiet")}
 	switch {
 	case from.container != "" && to.container != "":
-		return errors.New("copying between containers is not supported")
+		return plainly(errors.New("copying between containers is not supported"))
 	case from.container != "":
 		return k.fromContainer(c.Context, from, to.path)
 	case to.container != "":
 		return k.toContainer(c.Context, from.path, to)
 	}
-	return errors.New("must specify at least one container source")
+	return plainly(errors.New("must specify at least one container source"))
 }
 
 // copyPlace is one end of a copy.
@@ -123,7 +123,7 @@ func copyTarget(from, to *side, toPath string) (dir, name string, err error) {
 	clean := path.Clean("/" + to.path)
 	switch {
 	case to.gone && !from.isDir() && mustBeDir(toPath):
-		return "", "", errNoFolder
+		return "", "", plainly(errNoFolder)
 	case to.gone:
 		return path.Dir(clean), path.Base(clean), nil
 	case to.isDir() && from.isDir() && from.contentsOnly():
@@ -131,9 +131,9 @@ func copyTarget(from, to *side, toPath string) (dir, name string, err error) {
 	case to.isDir():
 		return clean, path.Base(path.Clean("/" + from.path)), nil
 	case from.isDir():
-		return "", "", errors.New("cannot copy directory")
+		return "", "", plainly(errors.New("cannot copy directory"))
 	case mustBeDir(toPath):
-		return "", "", errors.New("not a directory")
+		return "", "", plainly(errors.New("not a directory"))
 	}
 	return path.Dir(clean), path.Base(clean), nil
 }
@@ -144,7 +144,7 @@ func (k *copier) fromContainer(ctx context.Context, from copyPlace, local string
 	if local != "-" {
 		dir := filepath.Dir(filepath.Clean(local))
 		if st, err := os.Stat(dir); err != nil || !st.IsDir() {
-			return fmt.Errorf("invalid output path: directory %q does not exist", dir)
+			return plainly(fmt.Errorf("invalid output path: directory %q does not exist", dir))
 		}
 	}
 	src, leave, err := k.e.openSide(ctx, from)
@@ -161,7 +161,7 @@ func (k *copier) fromContainer(ctx context.Context, from copyPlace, local string
 	o := treetar.WriteOptions{Root: src.root, Path: src.path, Follow: k.follow}
 	if local == "-" {
 		if isTerminal(k.e.stdout) {
-			return errors.New("cowardly refusing to save to a terminal. Use the -o flag or redirect")
+			return plainly(errors.New("cowardly refusing to save to a terminal. Use the -o flag or redirect"))
 		}
 		if o.Name = path.Base(path.Clean("/" + src.path)); src.contentsOnly() || o.Name == "/" {
 			o.Name = "."
@@ -213,7 +213,7 @@ func (k *copier) toContainer(ctx context.Context, local string, to copyPlace) er
 	}
 	if local == "-" {
 		if !dst.isDir() {
-			return fmt.Errorf("destination \"%s:%s\" must be a directory", to.container, to.path)
+			return plainly(fmt.Errorf("destination \"%s:%s\" must be a directory", to.container, to.path))
 		}
 		return treetar.Extract(ctx, treetar.ExtractOptions{Root: dst.root, Path: dst.path, Owners: true}, k.e.stdin)
 	}
@@ -234,7 +234,7 @@ func (k *copier) toContainer(ctx context.Context, local string, to copyPlace) er
 		return err
 	}
 	if src.gone {
-		return fmt.Errorf("lstat %s: no such file or directory", abs)
+		return plainly(fmt.Errorf("lstat %s: no such file or directory", abs))
 	}
 	dir, name, err := copyTarget(src, dst, to.path)
 	if err != nil {

@@ -202,7 +202,7 @@ func (x *execution) connect(c *cli.Context, master *os.File, keys []byte, p *run
 	go func() { code, err = p.Wait(); close(ended) }()
 	select {
 	case <-detached:
-		return 0, errDetached
+		return 0, plainly(errDetached)
 	case <-ended:
 	}
 	<-printed

@@ -76,7 +76,7 @@ func logOptions(c *cli.Context) (*jsonlog.ReadOptions, error) {
 		}
 		t, err := parseMoment(text, now)
 		if err != nil {
-			return nil, fmt.Errorf("invalid value for %q: %w", name, err)
+			return nil, plainly(fmt.Errorf("invalid value for %q: %w", name, err))
 		}
 		*to = t
 	}

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
+	"text/template"
 	"time"
 
 	"github.com/docker/go-units"
@@ -45,6 +47,9 @@ func listContainers(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := tryTemplate(c.String("format")); err != nil {
+		return err
+	}
 	list, err := e.containers().List()
 	if err != nil {
 		return err
@@ -80,6 +85,21 @@ func listContainers(c *cli.Context) error {
 			"Labels": "LABELS", "Mounts": "MOUNTS", "LocalVolumes": "LOCAL VOLUMES", "Networks": "NETWORKS", "Platform": "PLATFORM",
 		},
 	}).print(e.stdout, c.String("format"), c.Bool("quiet"), rows)
+}
+
+// tryTemplate runs a template on an empty row before anything is looked up, as
+// docker's client does to see whether it asks for sizes.
+func tryTemplate(format string) error {
+	text, _ := strings.CutPrefix(format, "table ")
+	tmpl, err := template.New("").Funcs(templateFuncs()).Parse(text)
+	if err != nil {
+		return nil //nolint:nilerr // the list itself will say so
+	}
+	row := &containerRow{c: &container.Container{Record: container.Record{ID: strings.Repeat("0", 64), Image: digest.FromString("")}}}
+	if err := tmpl.Execute(io.Discard, row); err != nil {
+		return plainly(fmt.Errorf("failed to execute template: %w", err))
+	}
+	return nil
 }
 
 // containerLister makes the rows of "ps".

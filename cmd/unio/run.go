@@ -44,7 +44,7 @@ func createCommand() *cli.Command {
 		Action: func(c *cli.Context) error {
 			w, err := readWanted(c)
 			if err != nil {
-				return failedRun(c, err)
+				return failedCreate(c, err)
 			}
 			w.attach(c)
 			made, err := createContainer(c, w)
@@ -91,7 +91,7 @@ func (w *wanted) attach(c *cli.Context) {
 // checkTerminal refuses -t with -i when the input is no terminal.
 func checkTerminal(e *env, attachStdin, tty bool) error {
 	if attachStdin && tty && !isTerminalFile(e.stdin) {
-		return errors.New("the input device is not a TTY")
+		return plainly(errors.New("the input device is not a TTY"))
 	}
 	return nil
 }
@@ -99,7 +99,7 @@ func checkTerminal(e *env, attachStdin, tty bool) error {
 func runContainer(c *cli.Context) error {
 	e := envOf(c)
 	if c.Bool("detach") && len(c.StringSlice("attach")) > 0 {
-		return errors.New("conflicting options: cannot specify both --attach and --detach")
+		return plainly(errors.New("conflicting options: cannot specify both --attach and --detach"))
 	}
 	keys, err := detachKeys(c)
 	if err != nil {

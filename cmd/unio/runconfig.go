@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -253,6 +254,9 @@ func (w *wanted) readLimits(c *cli.Context) error {
 	}
 	if c.IsSet("cpus") {
 		r.NanoCPUs, _ = parseCPUs(c.String("cpus"))
+		if n := runtime.NumCPU(); r.NanoCPUs < 0 || r.NanoCPUs > int64(n)*1e9 {
+			return fmt.Errorf("Range of CPUs is from 0.01 to %d.00, as there are only %d CPUs available", n, n) //lint:ignore ST1005 docker's words
+		}
 	}
 	r.CPUPeriod, r.CPUQuota, r.CPUShares = c.Int64("cpu-period"), c.Int64("cpu-quota"), c.Int64("cpu-shares")
 	r.CpusetCpus, r.CpusetMems, r.CgroupParent = c.String("cpuset-cpus"), c.String("cpuset-mems"), c.String("cgroup-parent")
@@ -305,6 +309,11 @@ func (w *wanted) readSurroundings(c *cli.Context) error {
 			h.Tmpfs = map[string]string{}
 		}
 		h.Tmpfs[dir] = options
+	}
+	for _, o := range h.SecurityOpt {
+		if !strings.ContainsAny(o, "=:") && o != "no-new-privileges" {
+			return fmt.Errorf("Invalid --security-opt: %q", o) //lint:ignore ST1005 docker's words
+		}
 	}
 	w.volumes = c.StringSlice("volume")
 	for _, m := range c.StringSlice("mount") {

@@ -31,7 +31,7 @@ func startContainers(c *cli.Context) error {
 	e := envOf(c)
 	if c.Bool("attach") || c.Bool("interactive") {
 		if c.NArg() > 1 {
-			return errors.New("you cannot start and attach multiple containers at once")
+			return plainly(errors.New("you cannot start and attach multiple containers at once"))
 		}
 		return startAttached(c)
 	}

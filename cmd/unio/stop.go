@@ -17,7 +17,8 @@ import (
 func stopFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "signal", Aliases: []string{"s"}, Usage: "Signal to send to the container"},
-		&cli.IntFlag{Name: "timeout", Aliases: []string{"t", "time"}, Usage: "Seconds to wait before killing the container"},
+		&cli.IntFlag{Name: "timeout", Aliases: []string{"t"}, Usage: "Seconds to wait before killing the container"},
+		&cli.IntFlag{Name: "time", Hidden: true}, // what docker called it before 28
 	}
 }
 
@@ -87,8 +88,10 @@ func (e *env) stop(c *cli.Context, found *container.Container) error {
 	if found.Config.StopTimeout != nil {
 		seconds = *found.Config.StopTimeout
 	}
-	if c.IsSet("timeout") {
-		seconds = c.Int("timeout")
+	for _, name := range []string{"time", "timeout"} {
+		if c.IsSet(name) {
+			seconds = c.Int(name)
+		}
 	}
 	return e.end(c.Context, found, sig, seconds)
 }

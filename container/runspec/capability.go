@@ -63,11 +63,11 @@ func (o *Options) capabilities() ([]string, error) {
 	if err != nil || o.Privileged {
 		return all, err
 	}
-	add, err := normalize(o.CapAdd)
+	add, err := normalize("CapAdd", o.CapAdd)
 	if err != nil {
 		return nil, err
 	}
-	drop, err := normalize(o.CapDrop)
+	drop, err := normalize("CapDrop", o.CapDrop)
 	if err != nil {
 		return nil, err
 	}
@@ -95,8 +95,9 @@ func without(list, drop []string) []string {
 	return slices.DeleteFunc(slices.Clone(list), func(c string) bool { return slices.Contains(drop, c) })
 }
 
-// normalize spells capabilities as the kernel's headers do.
-func normalize(names []string) ([]string, error) {
+// normalize spells capabilities as the kernel's headers do. The error is in
+// docker's words, flag being its field.
+func normalize(flag string, names []string) ([]string, error) {
 	var list []string
 	for _, name := range names {
 		c := strings.ToUpper(name)
@@ -105,7 +106,7 @@ func normalize(names []string) ([]string, error) {
 		}
 		known := slices.ContainsFunc(capability.ListKnown(), func(k capability.Cap) bool { return capName(k) == c })
 		if c != "ALL" && !known {
-			return nil, fmt.Errorf("invalid capability: %q", name)
+			return nil, fmt.Errorf("invalid %s: unknown capability: %q", flag, c)
 		}
 		list = append(list, c)
 	}

@@ -22,7 +22,7 @@ type Rewrite struct{ Pattern, With string }
 
 // Differences lists the entries of all areas.
 func Differences() []Difference {
-	return slices.Concat(imageDifferences(), buildDifferences(), transferDifferences())
+	return slices.Concat(imageDifferences(), buildDifferences(), transferDifferences(), containerDifferences())
 }
 
 // differencesNamed finds entries by name.
