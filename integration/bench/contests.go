@@ -18,7 +18,7 @@ func (s *stage) contests() []contest {
 	for i := range list {
 		list[i].prepare = s.makeAll
 	}
-	list = append(list, s.pull())
+	list = append(list, s.pull(), s.diff())
 	for _, w := range s.unionWorks() {
 		list = append(list, s.cost(w))
 	}

@@ -59,19 +59,15 @@ func (s *stage) pull() contest {
 // serveTwelve makes the image and puts it into a registry of its own, its
 // layers compressed by gzip as registries have them.
 func (s *stage) serveTwelve(ctx context.Context) (string, error) {
-	for _, dir := range []string{"registry", "pull-podman"} {
-		if err := os.MkdirAll(s.path(dir), 0o755); err != nil {
-			return "", err
-		}
+	err := os.MkdirAll(s.path("registry"), 0o755)
+	if err == nil {
+		err = s.needPodman()
 	}
-	var err error
-	if s.registry, err = peers.StartRegistry(ctx, s.path("registry")); err != nil {
+	if err != nil {
 		return "", err
 	}
-	if s.podman == nil {
-		if s.podman, err = peers.NewPodman(s.path("pull-podman")); err != nil {
-			s.podman, s.absent["podman"] = nil, err
-		}
+	if s.registry, err = peers.StartRegistry(ctx, s.path("registry")); err != nil {
+		return "", err
 	}
 	archive := s.path("twelve.tar")
 	if err := makeTwelve(ctx, s.path(""), archive); err != nil {
