@@ -64,7 +64,7 @@ func NewProxy(t testing.TB, addr string) *Proxy {
 	return p
 }
 
-// On answers the next requests of a method whose path contains part by a
+// On answers the next requests of a method ("" for any) whose path contains part by a
 // fault; times 0 means all of them. A later rule goes before an earlier one.
 func (p *Proxy) On(method, part string, times int, do Fault) {
 	p.mu.Lock()
@@ -114,7 +114,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.seen = append(p.seen, Request{r.Method, r.URL.Path, r.Header.Get("Range"), r.Header.Get("Authorization")})
 	var do Fault
 	for _, rule := range p.rules {
-		if rule.times > 0 && rule.method == r.Method && strings.Contains(r.URL.Path, rule.path) {
+		if rule.times > 0 && (rule.method == "" || rule.method == r.Method) && strings.Contains(r.URL.Path, rule.path) {
 			rule.times--
 			do = rule.do
 			break
