@@ -60,6 +60,7 @@ test-long: need-test ## a million random operations, on files and on trees; stor
 	UNIO_TEST_LONG=1 $(GO) test -count=1 -timeout 2h -run '^TestRandom|^Test(WalkMemory|NothingLeaks|StressNG|Fio|PullSurvivesKills)$$' ./integration
 	UNIO_TEST_LONG=1 $(GO) test -count=1 -timeout 1h -run '^TestRandomFaults$$' ./imagestore/registry
 	UNIO_TEST_LONG=1 $(GO) test -count=1 -timeout 1h -run '^(TestRandomGenerations|TestMemory)$$' ./unionfs/dirlower
+	UNIO_TEST_LONG=1 $(GO) test -count=1 -timeout 1h ./integration/corpus
 
 test-rootless: need-test ## what an ordinary user can do, as the user nobody when started by root
 	@scripts/test-rootless.sh

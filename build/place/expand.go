@@ -123,8 +123,10 @@ func (c *Copy) fromTree(name string) (match, error) {
 	return m, err
 }
 
+// newMatch finds what a name stands for. Where a link leads through something
+// that is missing, docker goes on by the letter: "none/.." is where it began.
 func newMatch(t source.Tree, name, as string) (match, error) {
-	at, err := source.Resolve(t, name)
+	at, err := source.ResolveMissing(t, name)
 	if err != nil {
 		return match{}, err
 	}
