@@ -20,6 +20,8 @@ import (
 //	base.tar    docker archive: test/base:1, one tiny layer, created in 2020
 //	chain.tar   docker archive: test/chain:1 and :2, three layers over that of
 //	            test/base:1, with history, created in 2021
+//	steps.tar   docker archive: test/steps:1 and :2, three layers that are in
+//	            nothing else: a dockerd remembers what it has pushed where
 //
 // The archives are in docker's own old layout, so that both sides get the
 // same image IDs.
@@ -48,8 +50,12 @@ func WriteFixtures(dir string) error {
 			"/bin/sh -c echo a rather long command that a table cuts off > /etc/one", "/bin/sh -c #(nop) COPY file:two in /etc/two ",
 		},
 	}
+	steps := image{
+		names: []string{"test/steps:1", "test/steps:2"}, created: at(2022),
+		layers: [][]byte{layerTar("srv/1", "first\n"), layerTar("srv/2", strings.Repeat("second", 3000)), layerTar("srv/3", "third\n")},
+	}
 	files := map[string][]byte{"rootfs.tar": rootfs}
-	for name, img := range map[string]image{"box.tar": box, "base.tar": small, "chain.tar": chain} {
+	for name, img := range map[string]image{"box.tar": box, "base.tar": small, "chain.tar": chain, "steps.tar": steps} {
 		if files[name], err = img.archive(); err != nil {
 			return err
 		}
