@@ -62,7 +62,8 @@ command takes both, a container's name wins.
 		"progress": `pull, push, load, save, commit and import show what they do by --progress=MODE, or
 UNIO_PROGRESS:
 
-  auto   tty on a terminal, plain elsewhere
+  auto   tty on a terminal; elsewhere plain for pull and push, and quiet for the
+         others, as docker does
   plain  one line for each step
   tty    a bar for each layer, and one for all with bytes, rate and time left
   json   one object a line in the form of docker's API: status, id,

@@ -32,13 +32,13 @@ func load(c *cli.Context) error {
 	e := envOf(c)
 	src := archive.Source{Path: c.String("input"), Reader: e.stdin}
 	if src.Path == "" && isTerminal(e.stdin) {
-		return errEmptyStdin
+		return plainly(errEmptyStdin)
 	}
 	st, err := e.store()
 	if err != nil {
 		return err
 	}
-	p, err := showProgress(c, e.stderr)
+	p, err := showOwnProgress(c, e.stderr)
 	if err != nil {
 		return err
 	}
@@ -62,7 +62,10 @@ func load(c *cli.Context) error {
 // loadError says which file is meant, unless the error does.
 func loadError(src archive.Source, err error) error {
 	var path *os.PathError
-	if src.Path == "" || errors.As(err, &path) && path.Path == src.Path {
+	if errors.As(err, &path) && path.Path == src.Path {
+		return plainly(err) // docker's client opens the file
+	}
+	if src.Path == "" {
 		return err
 	}
 	return fmt.Errorf("%s: %w", src.Path, err)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/urfave/cli/v2"
@@ -28,13 +27,13 @@ func save(c *cli.Context) error {
 	e := envOf(c)
 	output := c.String("output")
 	if output == "" && isTerminal(e.stdout) {
-		return errors.New("cowardly refusing to save to a terminal. Use the -o flag or redirect")
+		return refuse("cowardly refusing to save to a terminal. Use the -o flag or redirect")
 	}
 	st, err := e.store()
 	if err != nil {
 		return err
 	}
-	p, err := showProgress(c, e.stderr)
+	p, err := showOwnProgress(c, e.stderr)
 	if err != nil {
 		return err
 	}
@@ -43,8 +42,8 @@ func save(c *cli.Context) error {
 	if output == "" {
 		return archive.Save(c.Context, st, names, e.stdout, o)
 	}
-	if err := archive.SaveFile(c.Context, st, names, output, o); err != nil {
-		return fmt.Errorf("failed to save image: %w", err)
+	if err := archive.CheckOutput(output); err != nil {
+		return plainly(fmt.Errorf("failed to save image: %w", err))
 	}
-	return nil
+	return archive.SaveFile(c.Context, st, names, output, o)
 }

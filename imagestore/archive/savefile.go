@@ -27,7 +27,7 @@ func SaveFile(ctx context.Context, st *imagestore.Store, names []string, path st
 // that is killed leaves nothing where the filesystem knows files without a name
 // (O_TMPFILE, open(2)), and a file ".unio-save-…" elsewhere.
 func WriteFile(path string, write func(io.Writer) error) error {
-	if err := checkOutput(path); err != nil {
+	if err := CheckOutput(path); err != nil {
 		return err
 	}
 	o, err := createOutput(path)
@@ -103,8 +103,8 @@ func (o *output) link(path string) error {
 	return nil
 }
 
-// checkOutput refuses what docker refuses, in its words.
-func checkOutput(path string) error {
+// CheckOutput refuses what docker refuses, in its words.
+func CheckOutput(path string) error {
 	if _, err := os.Stat(filepath.Dir(path)); err != nil {
 		return fmt.Errorf("invalid output path: %w", err)
 	}

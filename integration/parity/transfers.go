@@ -36,6 +36,15 @@ func transferDifferences() []Difference {
 			Docker: []Rewrite{{`(?s).*`, ""}}, Unio: []Rewrite{{`(?s).*`, ""}}, Codes: []int{0, 1},
 		},
 		{
+			Name: "save-missing", Reason: "save names the image that is not there as it looked for it, tag included",
+			Docker: []Rewrite{{`reference does not exist|No such image: \S+`, "No such image"}}, Unio: []Rewrite{{`No such image: \S+`, "No such image"}},
+		},
+		{
+			Name: "no-archive", Reason: "unio says what is wrong with a file that is no archive; docker names its own temporary files, or the process that read it",
+			Docker: []Rewrite{{`(?:open \S*docker-import|Error processing tar file|error during connect).*`, "X"}},
+			Unio:   []Rewrite{{`Error: (?:requested load from stdin, but stdin is empty|\S+ (?:not an image archive|corrupt archive): .*)`, "X"}},
+		},
+		{
 			Name: "search-capital", Reason: "docker 20.10 says `Limit` and `Invalid filter`, docker 28 `limit` and `invalid filter`; unio says the latter",
 			Docker: []Rewrite{{`Limit`, "limit"}, {`Invalid filter`, "invalid filter"}},
 		},
