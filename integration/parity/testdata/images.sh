@@ -115,7 +115,7 @@ docker images --help | head -3
 docker image ls --frob
 ~srun docker image list a b
 docker image ls --help | head -6
-docker image 2>&1 | grep -v '^  build'; echo ${PIPESTATUS[0]}
+docker image
 docker image frob
 docker image --frob
 docker frob
