@@ -94,6 +94,10 @@ type cgroups struct {
 // limited here is logged, as [Warnings] told before.
 func makeCgroups(o *Options) (*cgroups, error) {
 	limits := limitsOf(o.Spec.Linux.Resources)
+	if !hasOwnPIDs(o.Spec) {
+		// The end of its first process does not end such a container.
+		limits = append(limits, limit{controller: "pids"})
+	}
 	if len(limits) == 0 || o.ID == "" {
 		return nil, nil
 	}
@@ -119,6 +123,13 @@ func makeCgroups(o *Options) (*cgroups, error) {
 		}
 	}
 	return g, nil
+}
+
+// hasOwnPIDs reports whether a container has a PID namespace of its own.
+func hasOwnPIDs(spec *specs.Spec) bool {
+	return slices.ContainsFunc(spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool {
+		return n.Type == specs.PIDNamespace && n.Path == ""
+	})
 }
 
 func logOf(o *Options) *slog.Logger {

@@ -12,13 +12,17 @@ import (
 	"unio/container/runspec"
 )
 
-// terminal makes the console the controlling terminal. It is descriptor 0 here.
+// terminal makes the console the controlling terminal of the program's session.
+// It is descriptor 0 here. A program that is not to take the place of this process
+// gets a session and the terminal when it starts.
 func (c *child) terminal() error {
 	if !c.Spec.Process.Terminal {
 		return nil
 	}
-	if err := unix.IoctlSetInt(0, unix.TIOCSCTTY, 0); err != nil {
-		return fmt.Errorf("take the terminal: %w", err)
+	if !c.stays() {
+		if err := unix.IoctlSetInt(0, unix.TIOCSCTTY, 0); err != nil {
+			return fmt.Errorf("take the terminal: %w", err)
+		}
 	}
 	if size := c.Spec.Process.ConsoleSize; size != nil {
 		ws := &unix.Winsize{Row: uint16(size.Height), Col: uint16(size.Width)}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/creack/pty"
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"unio/container/runspec"
@@ -155,6 +156,68 @@ func TestTerminal(t *testing.T) {
 		got += string(rest)
 		if want := "/dev/console\r\nterminal\r\nxterm\r\nready\r\nresized\r\n"; code != 3 || err != nil || got != want {
 			t.Errorf("init %v: code %d, %v, %q; want %q", init, code, err, got, want)
+		}
+	}
+}
+
+// TestExecTerminal joins a container with a terminal, whose keys reach the
+// program and nobody else.
+func TestExecTerminal(t *testing.T) {
+	t.Parallel()
+	root := busyboxRoot(t)
+	spec := describe(t, runspec.Options{Root: root, TTY: true}, "")
+	spec.Process.Terminal, spec.Process.Args = false, []string{"sleep", "100"}
+	p, finish, err := start(t, Options{Spec: spec})
+	must(t, err)
+	master, slave, err := pty.Open()
+	must(t, err)
+	defer master.Close()
+	joined := *spec
+	joined.Process = new(specs.Process)
+	*joined.Process = *spec.Process
+	joined.Process.Terminal = true
+	joined.Process.Args = []string{"sh", "-c", "trap 'echo keys' INT; echo ready; read x; read x; echo $x; ps -o pid,tty,args | grep -c 'sl[e]ep 100'; exit 6"}
+	e, err := Exec(t.Context(), p.Pid(), Options{Spec: &joined, Console: slave, Command: []string{"/proc/self/exe", "runner"}})
+	slave.Close()
+	must(t, err)
+	readUntil(t, master, "ready")
+	_, err = master.WriteString("\x03")
+	must(t, err)
+	readUntil(t, master, "keys")
+	_, err = master.WriteString("typed\nagain\n")
+	must(t, err)
+	code, err := e.Wait()
+	rest, _ := io.ReadAll(master)
+	if code != 6 || err != nil || !strings.Contains(string(rest), "typed") {
+		t.Errorf("code %d, %v, %q", code, err, rest)
+	}
+	must(t, p.Kill())
+	finish()
+}
+
+// TestHostPIDs kills a container whose processes are among the host's.
+func TestHostPIDs(t *testing.T) {
+	t.Parallel()
+	root := busyboxRoot(t)
+	id := testID + "0006"
+	spec := describe(t, runspec.Options{Root: root, ID: id, Namespaces: runspec.Namespaces{PID: "host"}},
+		"for i in 1 2 3; do sleep 100 & echo $!; done >/tmp/pids; mv /tmp/pids /tmp/ready; wait")
+	must(t, os.Symlink("busybox", filepath.Join(root, "bin/mv")))
+	p, finish, err := start(t, Options{ID: id, Spec: spec})
+	must(t, err)
+	waitFor(t, "the list", func() bool { return exists(filepath.Join(root, "tmp/ready")) })
+	must(t, p.Kill())
+	finish()
+	data, err := os.ReadFile(filepath.Join(root, "tmp/ready"))
+	must(t, err)
+	for _, word := range strings.Fields(string(data)) {
+		pid, err := strconv.Atoi(word)
+		must(t, err)
+		waitFor(t, "the end of "+word, func() bool { return gone(pid) })
+	}
+	for _, dir := range cgroupDirs(id) {
+		if exists(dir) {
+			t.Errorf("%s is left", dir)
 		}
 	}
 }

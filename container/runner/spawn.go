@@ -61,14 +61,8 @@ func (c *child) spawn() error {
 
 // programAttr gives the program what cannot be had twice: the terminal.
 func (c *child) programAttr() *syscall.SysProcAttr {
-	attr := &syscall.SysProcAttr{}
-	if c.Init && !c.Foreground {
-		// A group of its own, so that signals of keys reach the program only.
-		attr.Setpgid = true
-		if c.Spec.Process.Terminal {
-			attr.Foreground, attr.Ctty = true, 0
-		}
-	}
+	// A session of its own, so that what keys send reaches the program only.
+	attr := &syscall.SysProcAttr{Setsid: !c.Foreground, Setctty: c.Spec.Process.Terminal}
 	if c.Tied {
 		attr.Pdeathsig = syscall.SIGKILL
 	}
