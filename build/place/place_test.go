@@ -210,7 +210,8 @@ func TestPlaceErrors(t *testing.T) {
 		"unable to convert uid/gid chown string to host mapping: can't find gid for group us: no such group: us":    {Sources: []string{"a.txt"}, Dest: "/", Chown: "root:us"},
 		"invalid chmod parameter: '8'. it should be octal string and between 0 and 07777":                           {Sources: []string{"a.txt"}, Dest: "/", Chmod: "8"},
 		"failed to copy files: failed to copy directory: mkdir /opt/file: not a directory":                          {Sources: []string{"d"}, Dest: "/opt/file"},
-		"failed to copy files: mkdir /opt/file: not a directory":                                                    {Sources: []string{"a.txt"}, Dest: "/opt/file/"},
+		"failed to copy files: failed to create new directory: mkdir /opt/file: not a directory":                    {Sources: []string{"a.txt"}, Dest: "/opt/file/"},
+		"failed to copy files: lstat /opt/file/x: not a directory":                                                  {Sources: []string{"a.txt"}, Dest: "/opt/file/x/y"},
 	} {
 		c.From = tree(t, context)
 		if got := layer(t, &c, tree(t, image)); got != want {

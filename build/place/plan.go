@@ -156,6 +156,9 @@ func (p *plan) place(i int, m *match) error {
 	if err != nil {
 		return err
 	}
+	if err := p.checkAbove(dest); err != nil {
+		return err
+	}
 	switch {
 	case p.c.Parents && m.tree == p.c.From:
 		return p.placeUnder(i, m, dest)
@@ -164,13 +167,31 @@ func (p *plan) place(i int, m *match) error {
 	case m.unpack:
 		return p.unpack(i, m, dest)
 	}
-	if e, err := p.Lstat(dest); err == nil && e.IsDir() || folder {
+	e, err := p.Lstat(dest)
+	if err == nil && !e.IsDir() && folder {
+		return failed(unix.ENOTDIR, "failed to create new directory: mkdir /%s: not a directory", dest)
+	}
+	if folder || err == nil && e.IsDir() {
 		if _, err := p.folder(dest); err != nil {
 			return err
 		}
 		dest = path.Join(dest, m.as)
 	}
 	return p.put(dest, m.entry, &node{tree: m.tree, key: fileKey{i, m.name}})
+}
+
+// checkAbove refuses a destination below what is no folder, in docker's words.
+func (p *plan) checkAbove(dest string) error {
+	for i, c := range dest {
+		if c != '/' {
+			continue
+		}
+		if e, err := p.Lstat(dest[:i]); err == nil && !e.IsDir() {
+			below, _, _ := strings.Cut(dest[i+1:], "/")
+			return failed(unix.ENOTDIR, "lstat /%s/%s: not a directory", dest[:i], below)
+		}
+	}
+	return nil
 }
 
 // placeFolder merges what is in a folder into the destination.
