@@ -90,10 +90,14 @@ func Glob(t Tree, pattern string) ([]string, error) {
 		fixed++
 	}
 	dir, err := Resolve(t, strings.Join(parts[:fixed], "/"))
+	if isNotExist(err) {
+		return nil, nil
+	}
 	if err != nil {
-		if isNotExist(err) {
-			return nil, nil
-		}
+		return nil, err
+	}
+	e, err := t.Lstat(dir)
+	if err != nil || !e.IsDir() {
 		return nil, err
 	}
 	return glob(t, dir, parts[fixed:])

@@ -166,7 +166,7 @@ func TestGlob(t *testing.T) {
 	tree := open(t, dir)
 	for pattern, want := range map[string]string{
 		"*.go": "a.go b.go", "?.txt": "c.txt", "*/*.go": "d/e.go", "l/*.go": "d/e.go", "*": ".hid [x] a.go b.go c.txt d l",
-		"[ab].*": "a.go b.go", `\[x]*`: "[x]", "none/*": "", "d/*/*": "d/f/g.go", "/d/*.go": "d/e.go",
+		"[ab].*": "a.go b.go", `\[x]*`: "[x]", "none/*": "", "c.txt/*": "", "d/*/*": "d/f/g.go", "/d/*.go": "d/e.go",
 	} {
 		got, err := source.Glob(tree, pattern)
 		if err != nil {
