@@ -23,7 +23,8 @@ type build struct {
 	plan *plan
 	now  func() time.Time
 
-	outcomes []*outcome // by stage
+	outcomes  []*outcome // by stage
+	cacheFrom []*imagestore.Image
 
 	imagesMu sync.Mutex
 	images   map[string]*pulled // by name and platform

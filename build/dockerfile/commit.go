@@ -28,6 +28,7 @@ type change struct {
 	container bool
 	make      func(context.Context) (digest.Digest, error) // its layer, or ""; nil: it has none
 	id        string
+	hidden    bool // it depends on more than createdBy tells
 }
 
 // keyVersion changes when the same instruction is to give another layer than
@@ -47,29 +48,36 @@ func (b *build) key(parts ...string) digest.Digest {
 // commit ends a step: by what is in the cache, or by doing it.
 func (r *stageRun) commit(ctx context.Context, c change) error {
 	key := r.key(append([]string{c.before.String(), c.createdBy}, c.extra...)...)
-	if rec, ok := r.find(key, c.createdBy); ok {
+	rec, found := r.find(key, &c)
+	if found {
 		r.tell(Event{Kind: Cached})
-		r.s.add(c.createdBy, rec.Created, rec.Layer)
-		if c.quick == nil {
-			return nil
-		}
-		rec.Key = r.quickKey(c.before, c.quick)
-		return r.st.PutCache(rec)
-	}
-	rec, err := r.carryOut(ctx, key, &c)
-	if err != nil {
-		return err
-	}
-	r.s.add(c.createdBy, rec.Created, rec.Layer)
-	rec.Chain = imagestore.StateID(r.s.layers)
-	if c.quick != nil {
-		alias := rec
-		alias.Key = r.quickKey(c.before, c.quick)
-		if err := r.st.PutCache(alias); err != nil {
+	} else {
+		var err error
+		if rec, err = r.carryOut(ctx, &c); err != nil {
 			return err
 		}
 	}
-	return r.st.PutCache(rec)
+	r.s.add(c.createdBy, rec.Created, rec.Layer)
+	rec.Chain = imagestore.StateID(r.s.layers)
+	return r.keep(rec, key, &c)
+}
+
+// keep puts a record under the keys of a step where it is not yet.
+func (r *stageRun) keep(rec imagestore.CacheRecord, key digest.Digest, c *change) error {
+	keys := []digest.Digest{key}
+	if c.quick != nil {
+		keys = append(keys, r.quickKey(c.before, c.quick))
+	}
+	for _, k := range keys {
+		if rec.Key == k {
+			continue // it was found there
+		}
+		rec.Key = k
+		if err := r.st.PutCache(rec); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *stageRun) quickKey(before digest.Digest, quick []string) digest.Digest {
@@ -92,16 +100,19 @@ func (r *stageRun) findQuick(ctx context.Context, before digest.Digest, quick []
 
 // find looks for a step in the cache, and in the images that --cache-from
 // names.
-func (r *stageRun) find(key digest.Digest, createdBy string) (imagestore.CacheRecord, bool) {
+func (r *stageRun) find(key digest.Digest, c *change) (imagestore.CacheRecord, bool) {
 	if r.o.NoCache {
 		return imagestore.CacheRecord{}, false
 	}
-	return r.st.Cache(key)
+	if rec, ok := r.st.Cache(key); ok {
+		return rec, true
+	}
+	return r.findInImage(c)
 }
 
 // carryOut does what a step does, and tells of it.
-func (r *stageRun) carryOut(ctx context.Context, key digest.Digest, c *change) (rec imagestore.CacheRecord, err error) {
-	rec = imagestore.CacheRecord{Key: key, Title: r.code, Data: c.createdBy}
+func (r *stageRun) carryOut(ctx context.Context, c *change) (rec imagestore.CacheRecord, err error) {
+	rec = imagestore.CacheRecord{Title: r.code, Data: c.createdBy}
 	if c.container {
 		c.id = newID()
 		r.tell(Event{Kind: Running, ID: c.id})

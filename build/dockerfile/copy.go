@@ -93,6 +93,7 @@ func (r *stageRun) copyFrom(ctx context.Context, before digest.Digest, f *files)
 	text := fmt.Sprintf("%s %s%s:%s in %s ", f.name, chown, f.kind(), sum.Encoded(), c.Dest)
 	return r.commit(ctx, change{
 		before: before, createdBy: r.comment(text), extra: []string{f.flag}, quick: f.quick,
+		hidden: c.Chmod != "" || c.Link || c.Parents || len(c.Exclude) > 0,
 		make: func(ctx context.Context) (digest.Digest, error) {
 			return r.addLayerOver(ctx, func(below *imagestore.View, w io.Writer) error { return c.WriteTar(ctx, below, w) })
 		},

@@ -120,6 +120,9 @@ func Build(ctx context.Context, st *imagestore.Store, o Options) (*Result, error
 	} else {
 		b.now = func() time.Time { return o.Epoch.UTC() }
 	}
+	if b.cacheFrom, err = b.sources(ctx); err != nil {
+		return nil, err
+	}
 	last, err := b.run(ctx)
 	if err = errors.Join(err, b.close()); err != nil {
 		return nil, err

@@ -115,8 +115,8 @@ func (r *stageRun) contextCopy(m *instructions.Mount) *place.Copy {
 	return &place.Copy{From: r.o.Context, Sources: []string{src}, Dest: "/" + boundDir + "/"}
 }
 
-// openMounts makes what the mounts of a RUN show. release undoes it, whatever
-// the error is.
+// openMounts makes what the mounts of a RUN show. After an error there is
+// nothing to be closed.
 func (r *stageRun) openMounts(ctx context.Context, p *program) (o *opened, err error) {
 	o = &opened{}
 	defer func() {

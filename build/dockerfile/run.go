@@ -110,7 +110,7 @@ func (r *stageRun) runProgram(ctx context.Context, before digest.Digest, in *ins
 	}
 	c := change{
 		before: before, createdBy: strings.Join(p.saved, " "), container: true,
-		extra: append(keys, "network "+p.network),
+		extra: append(keys, "network "+p.network), hidden: len(keys) > 0,
 	}
 	c.make = func(ctx context.Context) (digest.Digest, error) { return r.runStep(ctx, p, c.id) }
 	return r.commit(ctx, c)
@@ -125,25 +125,30 @@ func (r *stageRun) runStep(ctx context.Context, p *program, id string) (d digest
 	case <-ctx.Done():
 		return "", context.Cause(ctx)
 	}
-	st, unmount, err := r.mount(r.s.layers, true)
+	mounts, err := r.openMounts(ctx, p)
 	if err != nil {
 		return "", err
 	}
-	gone := false // the mount
-	defer func() {
-		if !gone {
-			err = errors.Join(err, unmount())
-		}
-		err = errors.Join(err, st.remove())
-	}()
-	if err := r.execute(ctx, p, st.point, id); err != nil {
-		return "", err
-	}
-	gone = true
-	if err := unmount(); err != nil {
+	st, err := r.executeMounted(ctx, p, mounts, id)
+	defer func() { err = errors.Join(err, st.remove()) }()
+	if err = errors.Join(err, mounts.close()); err != nil {
 		return "", err
 	}
 	return r.layerOf(ctx, st)
+}
+
+// executeMounted runs the program over the layers so far. What it changed is in
+// the step's folders when it returns.
+func (r *stageRun) executeMounted(ctx context.Context, p *program, mounts *opened, id string) (st step, err error) {
+	st, unmount, err := r.mount(r.s.layers, true)
+	if err != nil {
+		return st, err
+	}
+	err = r.execute(ctx, p, &Program{
+		ID: id, Root: st.point, Config: r.s.config, Args: p.args, Network: p.network, Mounts: mounts.list,
+		Env: slices.Concat(r.s.env(), r.plan.args.proxies(), mounts.env),
+	})
+	return st, errors.Join(err, unmount())
 }
 
 // mount mounts layers, with folders for what changes, or read-only.
@@ -204,21 +209,14 @@ func (r *stageRun) layerOf(ctx context.Context, st step) (digest.Digest, error) 
 	return r.addLayer(ctx, func(w io.Writer) error { return changes.WriteTar(ctx, w) })
 }
 
-// execute runs the program in a mounted union and shows what it prints.
-func (r *stageRun) execute(ctx context.Context, p *program, root, id string) (err error) {
-	mounts, err := r.openMounts(ctx, p)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, mounts.close()) }()
+// execute runs the program and shows what it prints.
+func (r *stageRun) execute(ctx context.Context, p *program, program *Program) error {
 	out, stop, err := r.output()
 	if err != nil {
 		return err
 	}
-	code, err := r.o.Run(ctx, &Program{
-		ID: id, Root: root, Config: r.s.config, Args: p.args, Env: slices.Concat(r.s.env(), r.plan.args.proxies(), mounts.env),
-		Network: p.network, Mounts: mounts.list, Output: out,
-	})
+	program.Output = out
+	code, err := r.o.Run(ctx, program)
 	stop()
 	switch {
 	case ctx.Err() != nil:

@@ -115,6 +115,9 @@ func (s *scratch) newStep() (step, error) {
 
 // remove removes the folders of a step whose mount is gone.
 func (st step) remove() error {
+	if st.upper == "" {
+		return nil // there are none
+	}
 	err := os.Remove(st.point)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil

@@ -63,6 +63,9 @@ type Mounter struct {
 // program first, of a process that calls [Serve] with descriptor 3. Its log
 // goes to log, nil: nowhere.
 func Start(command []string, log *os.File) (*Mounter, error) {
+	if len(command) == 0 {
+		return nil, errors.New("start the mount server: no command line")
+	}
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("start the mount server: socketpair: %w", err)

@@ -89,15 +89,16 @@ func (s *server) answer(r request) {
 }
 
 func (s *server) mount(o *Options) (err error) {
-	m := &mounted{}
+	lower, err := s.open(s.ctx, o.Layers)
+	if err != nil {
+		return err
+	}
+	m := &mounted{lower: lower}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, m.close())
 		}
 	}()
-	if m.lower, err = s.open(s.ctx, o.Layers); err != nil {
-		return err
-	}
 	if o.Upper != "" {
 		m.upper, err = cow.Open(cow.Options{
 			Upper: o.Upper, Work: o.Work, Lower: m.lower, Root: os.Geteuid() == 0, Log: s.log,
@@ -161,8 +162,5 @@ func (m *mounted) close() error {
 	if m.upper != nil {
 		errs = append(errs, m.upper.Close())
 	}
-	if m.lower != nil {
-		errs = append(errs, m.lower.Close())
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, m.lower.Close())...)
 }
