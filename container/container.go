@@ -82,9 +82,6 @@ type Store struct {
 	root    string // the store
 	runRoot string
 	log     *slog.Logger
-	// cleanRun clears what the runtime of a killed supervisor left, beside
-	// processes.
-	cleanRun func(id string) error
 }
 
 // Open returns the containers of the store at root. Their mounts are noted

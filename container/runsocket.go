@@ -6,9 +6,13 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
+
 	"unio/container/inroot"
+	"unio/container/runner"
 )
 
 // runsDir holds the sockets of supervisors.
@@ -68,10 +72,44 @@ func (r *Run) removeSocket() error {
 	})
 }
 
-// RuntimeDir makes a folder, which a reboot empties, for the state that an OCI
-// runtime keeps of this run.
+// Runtime finds the program that runs containers: "" and [OwnRuntime] are our
+// own code, which is "".
+func Runtime(name string) (string, error) {
+	if name == "" || name == OwnRuntime {
+		return "", nil
+	}
+	file, err := exec.LookPath(name)
+	if err != nil {
+		return "", fmt.Errorf("unknown or invalid runtime name: %s", name)
+	}
+	return file, nil
+}
+
+// OwnRuntime is what inspect calls the runner that is built in.
+const OwnRuntime = "unio"
+
+func (r *Run) runtimeDir() string { return filepath.Join(r.store.runsDir(), r.ID+".runtime") }
+
+// cleanRuntime clears what the runner of a killed supervisor has left.
+func (r *Run) cleanRuntime() error {
+	o := runner.Options{ID: r.ID, StateDir: r.runtimeDir(), Spec: &specs.Spec{Root: &specs.Root{}}, Log: r.store.log}
+	o.Runtime, _ = Runtime(r.Host.Runtime) // one that is gone cannot help
+	if m, err := r.store.MountOf(r.Container); err == nil && !m.Dead {
+		o.Spec.Root.Path = m.Dir
+	}
+	if err := runner.Clean(o); err != nil {
+		return err
+	}
+	return r.RemoveRuntimeDir()
+}
+
+// RemoveRuntimeDir takes away what RuntimeDir has made.
+func (r *Run) RemoveRuntimeDir() error { return os.RemoveAll(r.runtimeDir()) }
+
+// RuntimeDir makes a folder, which a reboot empties, for the state that the
+// runner or an OCI runtime keeps of this run.
 func (r *Run) RuntimeDir() (string, error) {
-	dir := filepath.Join(r.store.runsDir(), r.ID+".runtime")
+	dir := r.runtimeDir()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", fmt.Errorf("make the folder of the runtime: %w", err)
 	}

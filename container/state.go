@@ -46,8 +46,6 @@ type State struct {
 	OOMKilled  bool
 	Error      string // why it could not be started
 	Restarts   int    // by the restart policy
-	// Stopped says that a user ended it: no restart policy starts it again.
-	Stopped bool
 }
 
 // Running reports whether the program runs.
@@ -168,11 +166,8 @@ type End struct {
 // Ended notes how the program ended, or why it could not be started.
 func (r *Run) Ended(e End) error {
 	s := r.State
-	if fresh, err := r.store.load(r.ID); err == nil {
-		s.Stopped = fresh.State.Stopped
-	}
 	s.ExitCode, s.Error, s.OOMKilled = e.Code, e.Failed, e.OOM
-	if s.Status == StatusRunning {
+	if s.Active() {
 		s.Status, s.FinishedAt = StatusExited, e.At.UTC()
 	}
 	s.Supervisor, s.Init, s.Mounted = process{}, process{}, false
@@ -180,8 +175,33 @@ func (r *Run) Ended(e End) error {
 	return writeJSON(r.statePath(), &s)
 }
 
-// Restarted counts a start by the restart policy.
-func (r *Run) Restarted() { r.State.Restarts++ }
+// Restarting notes that the program has ended and will be started again.
+func (r *Run) Restarting(e End) error {
+	r.State.Status, r.State.ExitCode, r.State.FinishedAt, r.State.OOMKilled = StatusRestarting, e.Code, e.At.UTC(), e.OOM
+	r.State.Init = process{}
+	r.State.Restarts++
+	return writeJSON(r.statePath(), &r.State)
+}
+
+// stoppedPath is a file that is there once a user has ended a run: then no
+// restart policy starts it again. It is no part of the state, which the
+// supervisor alone writes.
+func (c *Container) stoppedPath() string { return filepath.Join(c.dir, "stopped") }
+
+// Stopped reports whether a user has ended this run.
+func (r *Run) Stopped() bool {
+	_, err := os.Lstat(r.stoppedPath())
+	return err == nil
+}
+
+// Begin forgets what a user wanted of the run before.
+func (r *Run) Begin() error {
+	r.State.Restarts = 0
+	if err := os.Remove(r.stoppedPath()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
 
 // settleRun makes the state of a container true whose supervisor is gone: what is
 // left of the run is ended, and noted as such. Who cannot see to it now leaves
@@ -233,10 +253,8 @@ func (r *Run) clear() error {
 			return errors.Join(err, fmt.Errorf("process %d does not end", r.State.Init.Pid))
 		}
 	}
-	if r.store.cleanRun != nil {
-		if err := r.store.cleanRun(r.ID); err != nil {
-			return err
-		}
+	if err := r.cleanRuntime(); err != nil {
+		return err
 	}
 	if !r.State.Mounted {
 		return nil
@@ -289,12 +307,17 @@ func (s *Store) Fresh(c *Container) (*Container, error) {
 // MarkStopped notes that a user ends a container, so that its restart policy
 // does not start it again.
 func (s *Store) MarkStopped(c *Container) error {
-	fresh, err := s.load(c.ID)
-	if err != nil || !fresh.State.Active() {
-		return err
+	if !c.State.Active() {
+		return nil
 	}
-	fresh.State.Stopped = true
-	return writeJSON(c.statePath(), &fresh.State)
+	f, err := os.OpenFile(c.stoppedPath(), os.O_WRONLY|os.O_CREATE, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it is gone
+	}
+	if err != nil {
+		return fmt.Errorf("stop container %s: %w", c.Name, err)
+	}
+	return f.Close()
 }
 
 // Wait waits until a container does not run any more, and returns its state.

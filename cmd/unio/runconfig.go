@@ -16,7 +16,6 @@ import (
 
 	"unio/container"
 	"unio/container/jsonlog"
-	"unio/container/supervise"
 	"unio/imagestore"
 )
 
@@ -189,11 +188,11 @@ func (w *wanted) readLife(c *cli.Context) (err error) {
 		h.Init = &on
 	}
 	h.Runtime = c.String("runtime")
-	if _, err := supervise.Runtime(h.Runtime); err != nil {
+	if _, err := container.Runtime(h.Runtime); err != nil {
 		return err
 	}
 	if h.Runtime == "" {
-		h.Runtime = supervise.OwnRuntime
+		h.Runtime = container.OwnRuntime
 	}
 	return nil
 }

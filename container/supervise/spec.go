@@ -2,7 +2,6 @@ package supervise
 
 import (
 	"fmt"
-	"os/exec"
 	"path"
 	"slices"
 	"strings"
@@ -14,21 +13,6 @@ import (
 	"unio/container/rootless"
 	"unio/container/runspec"
 )
-
-// OwnRuntime is what inspect calls the runner that is built in.
-const OwnRuntime = "unio"
-
-// Runtime finds the program that runs containers: "" is our own code.
-func Runtime(name string) (string, error) {
-	if name == "" || name == OwnRuntime {
-		return "", nil
-	}
-	file, err := exec.LookPath(name)
-	if err != nil {
-		return "", fmt.Errorf("unknown or invalid runtime name: %s", name)
-	}
-	return file, nil
-}
 
 // Spec describes the program of a container whose union is mounted on root,
 // with what is mounted into it.

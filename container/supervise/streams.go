@@ -162,9 +162,11 @@ func (s *streams) close() error {
 	for _, f := range s.outs {
 		f.Close()
 	}
+	s.outs = nil
 	if s.log == nil {
 		return nil
 	}
+	defer func() { s.log = nil }()
 	return s.log.Close()
 }
 

@@ -22,6 +22,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -41,9 +42,15 @@ type supervisor struct {
 	run     *container.Run
 	mount   *container.Mount
 	mounted bool // by us
+	mounts  []runspec.Mount
+	hub     *hub
+
+	mu      sync.Mutex // guards what follows, which each start of the program makes anew
 	process *runner.Process
 	streams *streams
-	hub     *hub
+
+	// stopping: the supervisor has been told to end.
+	stopping atomic.Bool
 	// warnings are for the user who starts it.
 	warnings []string
 }
@@ -119,27 +126,46 @@ func (s *supervisor) start(ctx context.Context, a Attach) (durable func() error,
 	if err := s.makeMount(ctx); err != nil {
 		return nil, err
 	}
-	mounts, err := s.prepareMounts(ctx)
+	if s.mounts, err = s.prepareMounts(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.run.Begin(); err != nil {
+		return nil, err
+	}
+	return s.launch(ctx, a.Size)
+}
+
+// launch starts the program.
+func (s *supervisor) launch(ctx context.Context, size *Size) (durable func() error, err error) {
+	o, err := s.runOptions(s.mounts)
 	if err != nil {
 		return nil, err
 	}
-	o, err := s.runOptions(mounts)
+	streams, err := openStreams(s.run.Container, s.hub, size)
 	if err != nil {
 		return nil, err
 	}
-	if s.streams, err = openStreams(s.run.Container, s.hub, a.Size); err != nil {
-		return nil, err
+	defer streams.closeTheirs()
+	o.Stdin, o.Stdout, o.Stderr, o.Console = streams.stdin, streams.stdout, streams.stderr, streams.console
+	process, err := runner.Start(ctx, *o)
+	if err != nil {
+		return nil, errors.Join(err, streams.close())
 	}
-	defer s.streams.closeTheirs()
-	o.Stdin, o.Stdout, o.Stderr, o.Console = s.streams.stdin, s.streams.stdout, s.streams.stderr, s.streams.console
-	if s.process, err = runner.Start(ctx, *o); err != nil {
-		return nil, err
-	}
+	s.mu.Lock()
+	s.process, s.streams = process, streams
+	s.mu.Unlock()
 	durable, err = s.run.Started(s.process.Pid(), s.mounted)
 	if err != nil {
 		return nil, errors.Join(err, s.process.Kill())
 	}
 	return durable, nil
+}
+
+// now is the program as it runs.
+func (s *supervisor) now() (*runner.Process, *streams) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.process, s.streams
 }
 
 // runOptions say what the runner is to do.
@@ -159,9 +185,10 @@ func (s *supervisor) runOptions(mounts []runspec.Mount) (*runner.Options, error)
 		ID: c.ID, Spec: spec, Files: files, Command: s.task.Runner, Log: s.log,
 		Init: c.Host.Init != nil && *c.Host.Init, Tied: true,
 	}
-	if o.Runtime, err = Runtime(c.Host.Runtime); err != nil || o.Runtime == "" {
-		return o, err
+	if o.Runtime, err = container.Runtime(c.Host.Runtime); err != nil {
+		return nil, err
 	}
+	s.warnings = runner.Warnings(spec.Linux.Resources)
 	o.StateDir, err = s.run.RuntimeDir()
 	return o, err
 }
@@ -180,37 +207,54 @@ func (s *supervisor) makeMount(ctx context.Context) error {
 	return err
 }
 
-// serve sees to the clients until the program has ended, and then to the end.
+// serve sees to the clients until the program has ended for good, and then to
+// the end.
 func (s *supervisor) serve(ctx context.Context, first *framed, a Attach, ends <-chan os.Signal, durable func() error) error {
 	listener, err := s.run.Listen()
 	if err != nil {
 		s.log.Error("nobody can attach", "err", err)
 	} else {
+		defer listener.Close()
 		go s.accept(listener)
 	}
 	go s.hear(first, a)
+	go func() {
+		for range ends {
+			s.stop()
+		}
+	}()
+	e := s.await(durable)
+	for policy := newPolicy(&s.run.Host.RestartPolicy); policy.again(e, s.run.State.StartedAt) && !s.stopping.Load(); {
+		if e, err = s.repeat(ctx, e, policy.delay); err != nil {
+			if !errors.Is(err, errStopped) {
+				s.log.Error("start again", "err", err)
+			}
+			break
+		}
+	}
+	if listener != nil {
+		listener.Close()
+	}
+	err = s.end(e)
+	s.hub.exit(Exit{Code: e.Code, Error: textOf(err)})
+	return err
+}
+
+// await waits for the end of the program and of its output. Meanwhile the
+// state gets to the disk.
+func (s *supervisor) await(durable func() error) container.End {
 	go func() {
 		if err := durable(); err != nil {
 			s.log.Error("write the state", "err", err)
 		}
 	}()
-	go func() {
-		if _, ok := <-ends; ok {
-			s.stop()
-		}
-	}()
 	code, err := s.process.Wait()
-	ended := time.Now()
+	e := container.End{Code: code, At: time.Now()}
 	if err != nil {
 		s.log.Error("wait for the program", "err", err)
 	}
 	s.streams.drain()
-	if listener != nil {
-		listener.Close()
-	}
-	err = s.end(container.End{Code: code, At: ended})
-	s.hub.exit(Exit{Code: code, Error: textOf(err)})
-	return err
+	return e
 }
 
 func textOf(err error) string {
@@ -225,8 +269,10 @@ const stopWait = 10 * time.Second
 
 // stop ends the program, as when the machine goes down.
 func (s *supervisor) stop() {
-	_ = s.process.Signal(StopSignal(s.run.Container))
-	time.AfterFunc(stopWait, func() { _ = s.process.Kill() })
+	s.stopping.Store(true)
+	process, _ := s.now()
+	_ = process.Signal(StopSignal(s.run.Container)) // it may have ended just now
+	time.AfterFunc(stopWait, func() { _ = process.Kill() })
 }
 
 // end gives everything back and notes the end. The container is free for
@@ -239,6 +285,7 @@ func (s *supervisor) end(e container.End) error {
 	if s.mounted {
 		errs = append(errs, s.unmount())
 	}
+	errs = append(errs, s.run.RemoveRuntimeDir())
 	if s.run.Host.AutoRemove {
 		errs = append(errs, s.remove())
 	} else {
@@ -298,7 +345,8 @@ func (s *supervisor) welcome(f *framed) {
 		f.conn.Close()
 		return
 	}
-	s.streams.resize(h.Attach.Size)
+	_, streams := s.now()
+	streams.resize(h.Attach.Size)
 	s.hub.add(f, h.Attach)
 	s.hear(f, h.Attach)
 }
@@ -310,24 +358,25 @@ func (s *supervisor) hear(f *framed, a Attach) {
 		k, data, err := f.receive(buf)
 		if err != nil {
 			s.hub.remove(f)
-			if a.Stdin {
-				s.streams.inputEnds()
+			if _, streams := s.now(); a.Stdin {
+				streams.inputEnds()
 			}
 			return
 		}
+		process, streams := s.now()
 		switch k {
 		case kindInput:
 			if a.Stdin {
-				s.streams.input(data)
+				streams.input(data)
 			}
 		case kindEOF:
 			if a.Stdin {
-				s.streams.inputEnds()
+				streams.inputEnds()
 			}
 		case kindSize:
-			s.streams.resizeTo(data)
+			streams.resizeTo(data)
 		case kindSignal:
-			s.signal(data)
+			s.signal(process, data)
 		case kindDetach:
 			a.Stdin = false
 			s.hub.remove(f)
@@ -336,12 +385,12 @@ func (s *supervisor) hear(f *framed, a Attach) {
 }
 
 // signal sends the program a signal that a client has got.
-func (s *supervisor) signal(data []byte) {
+func (s *supervisor) signal(process *runner.Process, data []byte) {
 	var sig unix.Signal
 	if err := json.Unmarshal(data, &sig); err != nil || sig <= 0 {
 		return
 	}
-	if err := s.process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		s.log.Warn("pass a signal on", "signal", sig, "err", err)
 	}
 }
