@@ -62,7 +62,7 @@ func (s *Screen) obey(text, arg, letter string) {
 		s.eraseLine()
 	case letter == "K":
 		s.eraseLine()
-	case letter == "m":
+	case letter == "m", letter == "n": // colours; a question that shells ask and do without
 	case letter != "" || text == "\x1b":
 		s.t.Errorf("unknown sequence %q", text)
 	case text == "\r":
