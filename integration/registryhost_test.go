@@ -166,10 +166,10 @@ func TestRegistryAway(t *testing.T) {
 	l.must("", "push", x.Addr+"/app:1")
 	l.must("", "rmi", x.Addr+"/app:1", "nosuch.invalid/app:1")
 	for says, f := range map[string]registrytest.Fault{
-		"more than 4194304 bytes": registrytest.Flood("application/vnd.oci.image.manifest.v1+json", 100e6),
-		"status code 429":         registrytest.Status(http.StatusTooManyRequests, "Retry-After", "3600"),
-		"pull access denied":      registrytest.Status(http.StatusForbidden),
-		"verification failed":     registrytest.Corrupt(20),
+		"more than 4194304 bytes":     registrytest.Flood("application/vnd.oci.image.manifest.v1+json", 100e6),
+		"unexpected HTTP status: 429": registrytest.Status(http.StatusTooManyRequests, "Retry-After", "3600"),
+		"pull access denied":          registrytest.Status(http.StatusForbidden),
+		"verification failed":         registrytest.Corrupt(20),
 	} {
 		x.Calm()
 		x.On("GET", "/manifests/", 0, f)

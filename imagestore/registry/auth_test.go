@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -113,5 +114,34 @@ func TestPullOverTLS(t *testing.T) {
 	_, err := c.Pull(t.Context(), newStore(t), f.host+"/x:1", PullOptions{})
 	if err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("with a certificate that nobody knows: %v", err)
+	}
+}
+
+// A registry such as Docker Hub gives anyone a token, and refuses it where there
+// is no such repository, or none that is public.
+func TestNoSuchRepositoryByToken(t *testing.T) {
+	for code, want := range map[string]string{
+		"insufficient_scope": "pull access denied for HOST/x, repository does not exist or may require 'unio login': " +
+			"denied: requested access to the resource is denied",
+		"invalid_token": "unauthorized: authentication required",
+	} {
+		f := newFake(t)
+		f.hook = func(w http.ResponseWriter, r *http.Request) bool {
+			if r.URL.Path == "/token" {
+				w.Write([]byte(`{"token":"` + goodToken + `"}`))
+				return true
+			}
+			challenge := `Bearer realm="` + f.URL + `/token",service="s",scope="repository:x:pull"`
+			if r.Header.Get("Authorization") != "" {
+				challenge += `,error="` + code + `"`
+			}
+			w.Header().Set("WWW-Authenticate", challenge)
+			apiError(w, http.StatusUnauthorized, "UNAUTHORIZED", "authentication required")
+			return true
+		}
+		_, err := pullError1(t, f.host+"/x:1", PullOptions{})
+		if err == nil || err.Error() != strings.ReplaceAll(want, "HOST", f.host) || !errors.Is(err, ErrNotFound) {
+			t.Errorf("%s: %v", code, err)
+		}
 	}
 }

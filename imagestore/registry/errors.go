@@ -36,7 +36,7 @@ func pullError(err error, ref reference.Named) error {
 			kind: ErrNotFound, err: err,
 		}
 	}
-	return nobodyThere(err)
+	return serverError(nobodyThere(err))
 }
 
 // pushError says in docker's words why a push failed: in the registry's own.
@@ -46,7 +46,21 @@ func pushError(err error) error {
 	case errcode.ErrorCodeDenied, errcode.ErrorCodeUnauthorized:
 		return &userError{text: cause, kind: ErrNotFound, err: err}
 	}
-	return nobodyThere(err)
+	return serverError(nobodyThere(err))
+}
+
+// serverError gives the registry's own words, if it had trouble with a
+// manifest, or docker's for an answer without any.
+func serverError(err error) error {
+	var resp *errcode.ErrorResponse
+	if !errors.As(err, &resp) || resp.URL == nil || !strings.Contains(resp.URL.Path, "/manifests/") {
+		return err
+	}
+	text := fmt.Sprintf("received unexpected HTTP status: %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
+	if len(resp.Errors) > 0 {
+		text = resp.Errors[0].Error()
+	}
+	return &userError{text: text, kind: ErrUnreachable, err: err}
 }
 
 // nobodyThere names the registry as a whole if no connection to it could be

@@ -37,7 +37,8 @@ var (
 	// ErrNotFound says that the registry has no such repository or tag, or
 	// does not show it to this user.
 	ErrNotFound = errors.New("not found in the registry")
-	// ErrUnreachable says that no connection to the registry could be made.
+	// ErrUnreachable says that no connection to the registry could be made, or
+	// that it answers nothing but that it has trouble.
 	ErrUnreachable = errors.New("registry cannot be reached")
 	// ErrUnsupported says that what the registry sent is no image, or is in
 	// a format that is not read here, such as docker's schema 1.

@@ -143,12 +143,34 @@ func responseError(resp *http.Response) error {
 	if err == nil && json.Unmarshal(raw, &body) == nil {
 		e.Errors = body.Errors
 	}
+	if said, ok := challengeError(resp); ok {
+		e.Errors = append(errcode.Errors{said}, e.Errors...)
+	}
 	for i := range e.Errors {
 		e.Errors[i].Detail = nil // of any shape and size, and docker does not show it
 		e.Errors[i].Message = printable(e.Errors[i].Message)
 		e.Errors[i].Code = printable(e.Errors[i].Code)
 	}
 	return e
+}
+
+// challengeError reads why a token was refused (RFC 6750, section 3.1).
+// Registries answer so, for one, when there is no such repository: the code that
+// goes before those of the body says that no other token will do.
+func challengeError(resp *http.Response) (errcode.Error, bool) {
+	if resp.StatusCode != http.StatusUnauthorized {
+		return errcode.Error{}, false
+	}
+	for _, challenge := range resp.Header.Values("Www-Authenticate") {
+		switch scheme, rest, _ := strings.Cut(challenge, " "); {
+		case !strings.EqualFold(scheme, "bearer"):
+		case strings.Contains(rest, `error="insufficient_scope"`):
+			return errcode.Error{Code: errcode.ErrorCodeDenied, Message: "requested access to the resource is denied"}, true
+		case strings.Contains(rest, `error="invalid_token"`):
+			return errcode.Error{Code: errcode.ErrorCodeUnauthorized, Message: "authentication required"}, true
+		}
+	}
+	return errcode.Error{}, false
 }
 
 // printable keeps what a registry says to one line without control characters,

@@ -3,11 +3,11 @@ package registry
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
@@ -190,17 +190,24 @@ func portOf(u *url.URL) string {
 	return "443"
 }
 
-// tidyURLError takes the query out of the URL in an error of net/http: the
-// storage behind a registry is often reached by URLs that are secrets.
+// tidyURLError takes the queries out of the URLs in an error: the storage behind
+// a registry is often reached by URLs that are secrets, and so are sessions.
 func tidyURLError(err error) error {
-	var ue *url.Error
-	if !errors.As(err, &ue) {
+	if err == nil || !strings.Contains(err.Error(), "://") {
 		return err
 	}
-	u, perr := url.Parse(ue.URL)
-	if perr != nil || u.RawQuery == "" {
-		return err
+	secrets := regexp.MustCompile(`(://[^\s"?]*)\?[^\s"]*`)
+	if text := secrets.ReplaceAllString(err.Error(), "$1"); text != err.Error() {
+		return &tidiedError{text, err}
 	}
-	u.RawQuery, u.User = "", nil
-	return &url.Error{Op: ue.Op, URL: u.String(), Err: ue.Err}
+	return err
 }
+
+// tidiedError is an error without what must not be shown of it.
+type tidiedError struct {
+	text string
+	err  error
+}
+
+func (e *tidiedError) Error() string { return e.text }
+func (e *tidiedError) Unwrap() error { return e.err }
