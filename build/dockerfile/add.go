@@ -70,7 +70,7 @@ func (r *stageRun) fetch(ctx context.Context, f *files, in *instructions.AddComm
 	}
 	f.open = append(f.open, remote)
 	if remote.Unnamed && strings.HasSuffix(in.DestPath, "/") {
-		return bad("ADD failed: cannot determine filename for source URL: %s", url)
+		return bad("ADD failed: cannot determine filename for source %s", url)
 	}
 	f.copy.More = append(f.copy.More, place.Part{Tree: remote, Name: remote.Name, Unpack: in.Unpack != nil && *in.Unpack})
 	return nil
