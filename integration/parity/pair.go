@@ -5,9 +5,10 @@ import (
 	"fmt"
 )
 
-// Pair is docker and unio side by side. Without Docker, what it would say is
-// known: see [Recorded].
-type Pair struct{ Docker, Unio *Side }
+// Pair is docker and unio side by side. Where docker's answers are known (see
+// [Recorded]) its place is empty, and StandIn, another unio, does what only docker
+// is to do: filling a registry for both.
+type Pair struct{ Docker, Unio, StandIn *Side }
 
 // Outcome is how a step went on both sides.
 type Outcome struct {
@@ -23,8 +24,8 @@ type Outcome struct {
 func (p *Pair) Run(ctx context.Context, s Step) (Outcome, error) {
 	o := Outcome{Step: s}
 	var err error
-	if s.Only != "unio" && p.Docker != nil {
-		if o.Docker, err = p.Docker.Run(ctx, s.Command); err != nil {
+	if docker := p.docker(s); docker != nil {
+		if o.Docker, err = docker.Run(ctx, s.Command); err != nil {
 			return o, err
 		}
 	}
@@ -46,6 +47,17 @@ func (p *Pair) Run(ctx context.Context, s Step) (Outcome, error) {
 		o.Agreed, err = agreed(o)
 	}
 	return o, err
+}
+
+// docker is who does docker's part of a step; nil: nobody.
+func (p *Pair) docker(s Step) *Side {
+	switch {
+	case s.Only == "unio":
+		return nil
+	case p.Docker == nil && s.Only == "docker":
+		return p.StandIn
+	}
+	return p.Docker
 }
 
 // failed says which side failed in a step that must succeed.

@@ -192,7 +192,7 @@ func (b *bench) side(t *testing.T, name string, env ...string) *Side {
 	dir := shortDir(t)
 	program := b.docker
 	env = append(env, b.env...)
-	if name == "unio" {
+	if name != "docker" {
 		program = b.unio
 		env = append(env, "UNIO_ROOT="+filepath.Join(dir, "store"), "UNIO_RUNROOT="+filepath.Join(dir, "run"))
 	}
@@ -259,7 +259,7 @@ func TestRecorded(t *testing.T) {
 	b := &bench{t: t}
 	b.start(t)
 	eachScript(t, func(t *testing.T, path string, steps []Step) {
-		check(t, path, run(t, &Pair{Unio: b.side(t, "unio")}, path, steps))
+		check(t, path, run(t, &Pair{Unio: b.side(t, "unio"), StandIn: b.side(t, "stand-in")}, path, steps))
 	})
 }
 
