@@ -38,6 +38,7 @@ type blobReader struct {
 	breaks patience // failures since offset failed
 	failed int64    // offset of the last failure
 	whole  bool     // ranges come out wrong: ask for all, read over what is known
+	pieced bool     // what was given out came by more than one request
 	err    error    // final
 
 	onRead func(offset int64) // progress; may be nil
@@ -196,6 +197,7 @@ func (b *blobReader) position(resp *http.Response) error {
 			return err
 		}
 		start = b.offset
+		b.pieced = true
 	}
 	if n := resp.ContentLength; n >= 0 && start+n != b.desc.Size {
 		return fmt.Errorf("%w: manifest says %d bytes, registry sends %d", ErrVerify, b.desc.Size, start+n)

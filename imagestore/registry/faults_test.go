@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -126,6 +127,55 @@ func TestPullRefusesWrongRange(t *testing.T) {
 				t.Errorf("asked from %q, want %q", asked, want)
 			}
 		})
+	}
+}
+
+// A cache that has a wrong piece of a blob spoils no pull.
+func TestPullReplacesWrongPiece(t *testing.T) {
+	f, st := newFake(t), newStore(t)
+	im := bigImage(t)
+	f.publish(t, "1", im)
+	bad := bytes.Clone(im.blobs[0])
+	bad[1_000_000] ^= 1
+	var asked []string
+	f.on("GET", im.manifest.Layers[0].Digest.String(), func(w http.ResponseWriter, r *http.Request) bool {
+		asked = append(asked, r.Header.Get("Range"))
+		switch len(asked) {
+		case 1:
+			breakOff(w, r, im.blobs[0], 500_000, true)
+		case 2:
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(bad))
+			return true
+		}
+		return false
+	})
+	mustPull(t, st, f.host+"/x:1")
+	if want := []string{"", "bytes=500000-", ""}; !slices.Equal(asked, want) {
+		t.Errorf("asked for %q, want %q", asked, want)
+	}
+	if left := partials(t, st); len(left) > 0 {
+		t.Errorf("left in the store: %q", left)
+	}
+}
+
+// Whoever waits longer is told so, in docker's words.
+func TestPullTellsOfPauses(t *testing.T) {
+	f, st := newFake(t), newStore(t)
+	im := bigImage(t)
+	f.publish(t, "1", im)
+	n := 0
+	f.on("GET", im.manifest.Layers[0].Digest.String(), func(w http.ResponseWriter, r *http.Request) bool {
+		if n++; n == 1 {
+			breakOff(w, r, im.blobs[0], 500_000, true)
+		}
+		return false
+	})
+	c, rec := newClient(t, func(o *Options) { o.RetryWait = 700 * time.Millisecond })
+	if _, err := c.Pull(t.Context(), st, f.host+"/x:1", PullOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if want := short(im.manifest.Layers[0].Digest) + ": Retrying in 1 second\n"; !strings.Contains(rec.text(), want) {
+		t.Errorf("says\n%s\nwant %q", rec.text(), want)
 	}
 }
 

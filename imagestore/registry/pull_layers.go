@@ -134,13 +134,29 @@ func (p *puller) have(f *fetch) bool {
 	return true
 }
 
-// fetch streams one layer into the store, which verifies, decompresses and
-// indexes it in the same pass. It goes on where an earlier pull was ended.
+// fetch brings one layer. If it came in pieces that make no whole, a cache
+// between here and the registry may have had one of them wrong: it is asked for
+// once more, from its start.
 func (p *puller) fetch(ctx context.Context, f *fetch) error {
+	pieced, err := p.tryFetch(ctx, f)
+	if pieced && errors.Is(err, imagestore.ErrCorrupt) {
+		p.c.log.Info("layer came in pieces that do not fit, start again", "digest", f.desc.Digest, "err", err)
+		_, err = p.tryFetch(ctx, f)
+	}
+	if err != nil {
+		return layerError(f.desc.Digest, err)
+	}
+	p.c.step(f.id, "Pull complete")
+	return nil
+}
+
+// tryFetch streams one layer into the store, which verifies, decompresses and
+// indexes it in the same pass. It goes on where an earlier pull was ended.
+func (p *puller) tryFetch(ctx context.Context, f *fetch) (pieced bool, err error) {
 	var blob *blobReader
 	open := func(from int64) io.Reader {
 		blob = p.repo.openBlob(ctx, f.desc)
-		blob.offset, blob.failed = from, from
+		blob.offset, blob.failed, blob.breaks.id = from, from, f.id
 		blob.onRead = p.downloading(f)
 		return blob
 	}
@@ -150,16 +166,13 @@ func (p *puller) fetch(ctx context.Context, f *fetch) error {
 	})
 	if blob != nil {
 		blob.Close()
+		pieced = blob.pieced
 		if err != nil && blob.err != nil && !isEOF(blob.err) {
 			err = blob.err // the cause, whatever the store made of a stream that broke off
 		}
 	}
-	if err != nil {
-		return layerError(f.desc.Digest, err)
-	}
 	f.layer = layer
-	p.c.step(f.id, "Pull complete")
-	return nil
+	return pieced, err
 }
 
 // layerError uses docker's words for a layer that is not what was promised.

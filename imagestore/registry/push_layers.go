@@ -210,7 +210,7 @@ func (p *pusher) sendBytes(ctx context.Context, o *outgoing) (sentLayer, error) 
 	if desc, ok := src.known(); ok {
 		total = desc.Size
 	}
-	u := &upload{out: newOutflow(src), note: p.note(o, src, total)}
+	u := &upload{id: o.id, out: newOutflow(src), note: p.note(o, src, total)}
 	if u.note != nil {
 		defer u.note.Close()
 	}

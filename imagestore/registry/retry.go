@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -147,6 +148,8 @@ type patience struct {
 	c     *Client
 	max   int
 	tries int
+	// id, if there is one, is the layer whose progress tells of longer pauses.
+	id string
 }
 
 // next waits before the work is tried again. If that makes no sense it returns
@@ -164,7 +167,19 @@ func (p *patience) next(ctx context.Context, err error, again bool) error {
 	}
 	d := pause(p.c.o.RetryWait, p.tries-1)
 	p.c.log.Debug("trying again", "after", d, "error", err)
+	p.tell(d)
 	return sleep(ctx, d)
+}
+
+// tell says in docker's words that nothing moves for a while.
+func (p *patience) tell(d time.Duration) {
+	switch n := int(d.Round(time.Second).Seconds()); {
+	case p.id == "" || n == 0:
+	case n == 1:
+		p.c.step(p.id, "Retrying in 1 second")
+	default:
+		p.c.step(p.id, fmt.Sprintf("Retrying in %d seconds", n))
+	}
 }
 
 // forgive forgets earlier failures, since the work got on.

@@ -38,6 +38,7 @@ type source interface {
 // a blob in chunks"). When it breaks, the registry is asked how far it got.
 type upload struct {
 	repo *repository
+	id   string // as shown; empty: not shown
 	out  *outflow
 	note *imagestore.UploadNote // nil: does not outlive the process
 	// progress, which may be nil, hears how many bytes of the source went out.
@@ -60,7 +61,7 @@ func (r *repository) upload(ctx context.Context, u *upload) (ocispec.Descriptor,
 	u.repo = r
 	defer u.out.close()
 	u.recall()
-	p := patience{c: r.c, max: maxTries}
+	p := patience{c: r.c, max: maxTries, id: u.id}
 	for {
 		before := u.taken
 		desc, err := u.try(ctx)
