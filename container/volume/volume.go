@@ -227,7 +227,7 @@ func (s *Store) Remove(name string, users []string) error {
 	if err != nil {
 		return fmt.Errorf("remove volume %s: %w", name, err)
 	}
-	if err := os.Rename(v.dir, temp); err != nil { // over the empty folder
+	if err := os.Rename(v.dir, filepath.Join(temp, name)); err != nil {
 		return errors.Join(fmt.Errorf("remove volume %s: %w", name, err), os.Remove(temp))
 	}
 	if err := os.RemoveAll(temp); err != nil {
