@@ -18,7 +18,7 @@ func (s *stage) contests() []contest {
 	for i := range list {
 		list[i].prepare = s.makeAll
 	}
-	list = append(list, s.pull(), s.diff())
+	list = append(list, s.pull(), s.diff(), s.startUp())
 	for _, w := range s.unionWorks() {
 		list = append(list, s.cost(w))
 	}
