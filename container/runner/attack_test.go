@@ -53,6 +53,10 @@ func TestFolderOfDescriptor(t *testing.T) {
 		if r := run(t, Options{Spec: spec}); r.err == nil {
 			t.Errorf("program %s runs: %+v", spec.Process.Args, r)
 		}
+		spec = describe(t, runspec.Options{Root: root, Args: []string{fmt.Sprintf("/proc/self/fd/%d", n)}}, "")
+		if r := run(t, Options{Spec: spec}); r.err == nil {
+			t.Errorf("program %s runs: %+v", spec.Process.Args, r)
+		}
 		must(t, os.Symlink(fmt.Sprintf("/proc/self/fd/%d", n), filepath.Join(root, fmt.Sprintf("w%d", n))))
 		spec = describe(t, runspec.Options{Root: root}, "pwd")
 		spec.Process.Cwd = fmt.Sprintf("/w%d", n)

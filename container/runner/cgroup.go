@@ -115,7 +115,7 @@ func makeCgroups(o *Options) (*cgroups, error) {
 		}
 		switch {
 		case err == nil:
-		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS):
+		case impossible(err):
 			logOf(o).Warn("limit discarded", "controller", l.controller, "err", err)
 		default:
 			g.remove()
@@ -123,6 +123,12 @@ func makeCgroups(o *Options) (*cgroups, error) {
 		}
 	}
 	return g, nil
+}
+
+// impossible tells limits that cannot be set here from wrong ones: EBUSY is a
+// group with processes of its own, as the root of another container.
+func impossible(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) || errors.Is(err, unix.EBUSY)
 }
 
 // hasOwnPIDs reports whether a container has a PID namespace of its own.

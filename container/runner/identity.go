@@ -43,6 +43,9 @@ func rlimits() map[string]int {
 func (c *child) become() error {
 	p := c.Spec.Process
 	if !c.Foreground {
+		if err := newKeyring(); err != nil {
+			return err
+		}
 		if err := lendStreams(int(p.User.UID)); err != nil {
 			return err
 		}
@@ -70,6 +73,19 @@ func (c *child) become() error {
 		}
 	}
 	return c.tie()
+}
+
+// newKeyring leaves the keys of the caller's session behind (session-keyring(7)).
+// A kernel without keys, or a user with too many keyrings, is no reason to fail.
+func newKeyring() error {
+	_, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0) // without a name: a new one
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EPERM) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("make a session keyring: %w", err)
+	}
+	return nil
 }
 
 // tie makes the death of our parent ours. Whoever died before that has hung up.

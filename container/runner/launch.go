@@ -147,7 +147,7 @@ func (l *launch) live(p *Process, control *os.File, started chan<- error) {
 	if err == nil {
 		l.cmd = l.o.command(program, control)
 		l.cmd.SysProcAttr = l.attr
-		err = l.enterUsers(program)
+		err = l.enterUsers()
 	}
 	if err == nil {
 		err = l.cmd.Start()

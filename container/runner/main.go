@@ -50,6 +50,7 @@ func (c *child) begin() error {
 	if err := closeOnExec(); err != nil {
 		return err
 	}
+	unix.Close(programFD) // no path of the container may lead through it
 	if err := json.NewDecoder(c.control).Decode(c.job); err != nil {
 		return fmt.Errorf("read the job: %w", err)
 	}

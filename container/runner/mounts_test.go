@@ -119,3 +119,48 @@ func TestNetworkNone(t *testing.T) {
 		t.Errorf("got %q, want %q; %q", r.out, want, r.stderr)
 	}
 }
+
+// TestEmptyImage runs a program that is all there is in its image: it gets the
+// files about the network nevertheless, and nothing of them stays.
+func TestEmptyImage(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	must(t, unix.Mount("tmpfs", root, "tmpfs", 0, "mode=0755"))
+	t.Cleanup(func() { must(t, unix.Unmount(root, 0)) })
+	data, err := os.ReadFile(filepath.Join(busyboxRoot(t), "bin/busybox"))
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(root, "sh"), data, 0o755))
+	spec := describe(t, runspec.Options{Root: root, Args: []string{"/sh", "-c", "while read line; do echo $line; done </etc/resolv.conf; echo $$"}}, "")
+	r := run(t, Options{Spec: spec, Files: []runspec.File{{Path: "/etc/resolv.conf", Data: []byte("nameserver 1.2.3.4\n")}}})
+	if r.out != "nameserver 1.2.3.4\n1\n" || r.code != 0 {
+		t.Errorf("%+v", r)
+	}
+	if got := list(t, root); got != "\n/sh\n" {
+		t.Errorf("left: %q", got)
+	}
+}
+
+// TestHostileImage has files and links where things are mounted.
+func TestHostileImage(t *testing.T) {
+	t.Parallel()
+	for name, spoil := range map[string]func(root string) error{
+		"proc is a file":   func(root string) error { return os.WriteFile(filepath.Join(root, "proc"), nil, 0o644) },
+		"dev leads to":     func(root string) error { return os.Symlink("/nowhere", filepath.Join(root, "dev")) },
+		"sys is itself":    func(root string) error { return os.Symlink("sys", filepath.Join(root, "sys")) },
+		"proc is an image": func(root string) error { return os.Symlink("/proc/self/root", filepath.Join(root, "proc")) },
+	} {
+		root := busyboxRoot(t)
+		for _, dir := range []string{"proc", "dev", "sys"} {
+			must(t, os.Remove(filepath.Join(root, dir)))
+		}
+		must(t, spoil(root))
+		before := list(t, root)
+		r := run(t, Options{Spec: describe(t, runspec.Options{Root: root}, "true")})
+		if r.code != CodeFailed || r.err == nil {
+			t.Errorf("%s: %+v", name, r)
+		}
+		if after := list(t, root); after != before {
+			t.Errorf("%s: left\n%s\nwas\n%s", name, after, before)
+		}
+	}
+}

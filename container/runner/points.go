@@ -18,7 +18,7 @@ import (
 //   - what the user mounts stays, as it does with docker, unless
 //     Options.ClearAll says otherwise.
 //
-// A file of the network's is not given where the root has no /etc, or is
+// A file of the network's is not given where the root has no place for it and is
 // read-only. A symbolic link that leads nowhere, as systemd makes of
 // /etc/resolv.conf, is mounted over itself.
 
@@ -68,11 +68,15 @@ func (r *rootfs) copyTarget(name string) (int, error) {
 	if err != unix.ENOENT && err != unix.ENOTDIR {
 		return regularOnly(fd, err)
 	}
-	dir, base, err := inroot.Parent(r.fd, name)
+	dir, made, err := inroot.MkdirAll(r.fd, path.Dir(name))
+	for _, d := range made {
+		r.made = append(r.made, point{Path: d, Dir: true})
+	}
 	if err != nil {
-		return -1, nil
+		return -1, nil //nolint:nilerr // no place for it
 	}
 	defer unix.Close(dir)
+	base := path.Base(name)
 	fd, err = unix.Openat(dir, base, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err == nil {
 		return fd, nil

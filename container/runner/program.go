@@ -13,12 +13,34 @@ import (
 // as its own program, be our program then, and later, when nobody runs it any
 // more, open it for writing (CVE-2019-5736). The path of a mount that is
 // attached nowhere and read-only helps; who may not make one gets a sealed copy
-// in memory.
+// in memory, unless the program is another's and cannot be written to anyway.
 func openProgram(path string) (*os.File, error) {
 	if f, err := readOnlyMount(path); err == nil {
 		return f, nil
 	}
+	if f, err := anothers(path); err == nil {
+		return f, nil
+	}
 	return sealedCopy(path)
+}
+
+// anothers opens a program that the caller, whom the root of a container without
+// privilege is, neither may write to nor may make writable.
+func anothers(path string) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	err = unix.Fstat(int(f.Fd()), &st)
+	if err == nil && (int(st.Uid) == os.Geteuid() || os.Geteuid() == 0 || unix.Access(path, unix.W_OK) == nil) {
+		err = unix.EPERM
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 func readOnlyMount(path string) (*os.File, error) {

@@ -2,7 +2,6 @@ package runner
 
 import (
 	"fmt"
-	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -95,7 +94,7 @@ func userNamespaceOf(pid int) string {
 // enterUsers makes the child begin in the user namespace of the container that
 // it joins. Only a process with one thread can enter one, which a Go program
 // never is, so nsenter(1) of util-linux does.
-func (l *launch) enterUsers(program *os.File) error {
+func (l *launch) enterUsers() error {
 	if l.job.Join == 0 {
 		return nil
 	}
@@ -107,10 +106,7 @@ func (l *launch) enterUsers(program *os.File) error {
 	if err != nil {
 		return fmt.Errorf("enter the user namespace of the container: %w", err)
 	}
-	const programFD = 4 // behind the control socket
-	l.cmd.ExtraFiles = append(l.cmd.ExtraFiles, program)
-	again := fmt.Sprintf("/proc/self/fd/%d", programFD)
-	l.cmd.Args = append([]string{"nsenter", "--user=" + path, "--preserve-credentials", "--", again}, l.cmd.Args[1:]...)
+	l.cmd.Args = append([]string{"nsenter", "--user=" + path, "--preserve-credentials", "--", l.cmd.Path}, l.cmd.Args[1:]...)
 	l.cmd.Path = nsenter
 	return nil
 }
