@@ -11,6 +11,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 
 	"unio/imagestore/blob"
 )
@@ -57,7 +58,7 @@ func (s *Store) sweep(ctx context.Context, partials time.Duration) (Collected, e
 			return c, fmt.Errorf("collect garbage: %w", err)
 		}
 	}
-	for _, unfinished := range []func(time.Duration) (int64, error){s.blobs.RemoveTemp, s.sweepUploads} {
+	for _, unfinished := range []func(time.Duration) (int64, error){s.sweepTemp, s.sweepUploads} {
 		n, err := unfinished(partials)
 		c.Bytes += n
 		if err != nil {
@@ -65,6 +66,16 @@ func (s *Store) sweep(ctx context.Context, partials time.Duration) (Collected, e
 		}
 	}
 	return c, nil
+}
+
+// sweepTemp removes temporary files that nobody is writing.
+func (s *Store) sweepTemp(partials time.Duration) (int64, error) {
+	release, err := s.lockTemp(unix.LOCK_EX)
+	if err != nil {
+		return 0, err
+	}
+	defer release()
+	return s.blobs.RemoveTemp(partials)
 }
 
 // marks is what has to stay.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -276,4 +277,46 @@ func TestLocks(t *testing.T) {
 		t.Errorf("adding beside a collection: %v", err)
 	}
 	release()
+}
+
+// slowFile is the content of a file whose writing takes until go on is closed.
+type slowFile struct{ begun, goOn chan struct{} }
+
+func (f slowFile) WriteTo(w io.Writer) (int64, error) {
+	close(f.begun)
+	<-f.goOn
+	n, err := io.WriteString(w, "content")
+	return int64(n), err
+}
+
+// TestWriteDuringCollection: who only changes references does not hold the
+// store; a collection meanwhile does not take the file that is being written.
+func TestWriteDuringCollection(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	f := slowFile{begun: make(chan struct{}), goOn: make(chan struct{})}
+	path := filepath.Join(s.stateDir(), "slow")
+	written, collected := make(chan error, 1), make(chan error, 1)
+	go func() { written <- s.writeFrom(path, f) }()
+	<-f.begun
+	go func() {
+		_, err := s.Collect(bg)
+		collected <- err
+	}()
+	select {
+	case err := <-collected:
+		t.Errorf("the collection did not wait: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(f.goOn)
+	must(t, <-written)
+	if p, err := os.ReadFile(path); err != nil || string(p) != "content" {
+		t.Errorf("%q, %v", p, err)
+	}
+	select {
+	case err := <-collected:
+		must(t, err)
+	case <-time.After(20 * time.Second):
+		t.Error("the collection does not end")
+	}
 }

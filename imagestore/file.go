@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"unio/imagestore/blob"
 )
 
@@ -19,6 +21,11 @@ func (s *Store) writeFile(path string, p []byte) error {
 
 // writeFrom is writeFile for what writes itself, like an index.
 func (s *Store) writeFrom(path string, src io.WriterTo) error {
+	release, err := s.lockTemp(unix.LOCK_SH)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
+	}
+	defer release()
 	temp, err := s.writeTemp(src)
 	if err != nil {
 		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
@@ -33,6 +40,11 @@ func (s *Store) writeFrom(path string, src io.WriterTo) error {
 // writeNew is writeFile for a file that must not be there yet; if it is, it
 // stays as it is.
 func (s *Store) writeNew(path string, p []byte) error {
+	release, err := s.lockTemp(unix.LOCK_SH)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
+	}
+	defer release()
 	temp, err := s.writeTemp(bytes.NewReader(p))
 	if err != nil {
 		return fmt.Errorf("write %s: %w", filepath.Base(path), err)

@@ -39,6 +39,16 @@ func (s *Store) lockIndex(ctx context.Context) (release func(), err error) {
 	return s.lock(ctx, "index.lock", unix.LOCK_EX)
 }
 
+// lockTemp keeps temporary files from being collected while they are written,
+// shared, or keeps writers from making any, exclusively. Of those who write,
+// some hold the store and some, who only change references, do not; but nobody
+// needs it for longer than a file takes.
+func (s *Store) lockTemp(how int) (release func(), err error) {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), indexWait, ErrBusy)
+	defer cancel()
+	return s.lock(ctx, "temp.lock", how)
+}
+
 // lock takes a flock on a file in state/. The lock belongs to the open file,
 // so goroutines exclude each other as processes do, and the kernel releases
 // it when a process dies.

@@ -196,7 +196,11 @@ func (p *puller) known(ctx context.Context, doc *document, names []string) (*ima
 	if p.current(ctx, names[0]) == img.ID {
 		return img, nil
 	}
-	return img, p.st.Tag(ctx, pinned, names[0])
+	err = p.st.Tag(ctx, pinned, names[0])
+	if errors.Is(err, imagestore.ErrNotFound) {
+		return nil, nil // a removal came first: the blobs stay while the store is held, the references do not
+	}
+	return img, err
 }
 
 // complete reports whether the store has all layers of an image.
