@@ -43,14 +43,14 @@ func subject(d ocispec.Descriptor) string {
 // image checks one image: manifest and config first, as they tell the rest.
 func (c *check) image(d ocispec.Descriptor) error {
 	c.rep.Images++
-	if err := c.blob(d.Digest, d.Size); err != nil {
+	if err := c.blobAgain(d, d.Digest, d.Size); err != nil {
 		return c.brokenImage(d, err)
 	}
 	info, err := c.s.manifest(d.Digest)
 	if err != nil {
 		return c.brokenImage(d, err)
 	}
-	if err := c.blob(info.id(), info.manifest.Config.Size); err != nil {
+	if err := c.blobAgain(d, info.id(), info.manifest.Config.Size); err != nil {
 		return c.brokenImage(d, err)
 	}
 	raw, err := c.s.readMetadata("config", info.id())
@@ -147,21 +147,32 @@ func (c *check) layers(d ocispec.Descriptor, m *ocispec.Manifest, conf *ImageCon
 // layer checks one layer: the blob that the manifest names, the tar, the
 // index. It reports whether the tar is there and right.
 func (c *check) layer(d, desc ocispec.Descriptor, diffID digest.Digest) (bool, error) {
-	if err := c.blob(desc.Digest, desc.Size); err != nil {
+	if err := c.blobAgain(d, desc.Digest, desc.Size); err != nil {
 		if c.ctx.Err() != nil || c.gone(d) {
 			return false, c.ctx.Err()
 		}
 		c.report(subject(d), false, "layer %s: %v; load or pull the image again", diffID, err)
 	}
 	if desc.Digest != diffID {
-		if err := c.blob(diffID, -1); err != nil && !c.unpackAgain(d, desc, diffID, err) {
+		if err := c.blobAgain(d, diffID, -1); err != nil && !c.unpackAgain(d, desc, diffID, err) {
 			return false, c.ctx.Err()
 		}
 	}
 	if err := c.seen[diffID]; err != nil {
 		return false, nil
 	}
-	return true, c.index(diffID)
+	return true, c.index(d, diffID)
+}
+
+// blobAgain is blob for a part of an image that may be removed and brought again
+// meanwhile.
+func (c *check) blobAgain(d ocispec.Descriptor, part digest.Digest, size int64) error {
+	err := c.blob(part, size)
+	if err == nil || c.ctx.Err() != nil || c.o.Repair || !errors.Is(err, blob.ErrNotFound) || c.gone(d) {
+		return err
+	}
+	delete(c.seen, part)
+	return c.blob(part, size)
 }
 
 // unpackAgain makes a lost tar anew from the compressed blob. It reports
@@ -184,15 +195,22 @@ func (c *check) unpackAgain(d, desc ocispec.Descriptor, diffID digest.Digest, er
 	return true
 }
 
-func (c *check) index(diffID digest.Digest) error {
+func (c *check) index(d ocispec.Descriptor, diffID digest.Digest) error {
 	path := c.s.layerIndexPath(diffID)
 	if c.views[path] {
 		return nil
 	}
 	c.views[path] = true
-	x, err := layer.OpenIndex(path)
-	if err == nil {
+	open := func() error {
+		x, err := layer.OpenIndex(path)
+		if err != nil {
+			return err
+		}
 		return x.Close()
+	}
+	err := c.unlessGone(d, open)
+	if err == nil {
+		return nil
 	}
 	return c.derived("index of layer "+diffID.String(), err, func() error { return c.s.makeIndex(c.ctx, diffID) })
 }
@@ -203,14 +221,32 @@ func (c *check) view(d ocispec.Descriptor, diffIDs []digest.Digest) error {
 		return nil
 	}
 	c.views[path] = true
-	v, err := c.s.openView(path, diffIDs)
-	if err == nil {
-		err = errors.Join(v.Verify(), v.Close())
+	open := func() error {
+		v, err := c.s.openView(path, diffIDs)
+		if err != nil {
+			return err
+		}
+		return errors.Join(v.Verify(), v.Close())
 	}
+	err := c.unlessGone(d, open)
 	if err == nil {
 		return nil
 	}
 	return c.derived("view of "+subject(d), err, func() error { return c.s.makeView(c.ctx, diffIDs) })
+}
+
+// unlessGone looks at a part of an image. If it is not there, the image may
+// have been removed meanwhile, which is fine, or removed and brought again: then
+// it is there the second time.
+func (c *check) unlessGone(d ocispec.Descriptor, look func() error) error {
+	err := look()
+	if c.o.Repair || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, blob.ErrNotFound) {
+		return err
+	}
+	if c.gone(d) {
+		return nil
+	}
+	return look()
 }
 
 // derived reports a derived file and makes it anew when repairing. One that

@@ -75,6 +75,54 @@ func TestPullsSaveAndPruneAtOnce(t *testing.T) {
 	}
 }
 
+// TestStoreStorm runs everything that changes or reads a store at once, again and
+// again. The only thing that may go wrong is that an image has just been removed.
+func TestStoreStorm(t *testing.T) {
+	addr := registrytest.Start(t)
+	b := newBox(t)
+	shell(t, b.dir, "mkdir a b; head -c 1000000 /dev/urandom >a/noise; seq 50000 >a/text; head -c 500000 /dev/urandom >b/noise")
+	one, two := addr+"/one:1", addr+"/two:1"
+	for name, dir := range map[string]string{one: "a", two: "b"} {
+		pack(t, b.path(dir), b.path(dir+".tar"))
+		b.run("import", "-q", b.path(dir+".tar"), name)
+		b.run("push", "-q", name)
+	}
+	b.run("save", "-q", "-o", b.path("both.tar"), one, two)
+	rounds := 3
+	if long() {
+		rounds = 100
+	}
+	for round := range rounds {
+		var running []*exec.Cmd
+		for _, line := range []string{
+			"pull -q ONE", "pull -q TWO", "pull -q ONE", "load -q -i " + b.path("both.tar"), "image prune -af", "system prune -af",
+			"rmi ONE", "import -q " + b.path("a.tar") + " new:N", "images -a", "system df -v", "fsck", "tag TWO other:N",
+			"diff ONE TWO", "inspect ONE", "history TWO", "push -q TWO", "save -q -o " + b.path("save.tar") + " TWO",
+		} {
+			words := strings.Fields(strings.NewReplacer("ONE", one, "TWO", two, "N", fmt.Sprint(round)).Replace(line))
+			cmd := b.command(words...)
+			cmd.Stderr = &bytes.Buffer{}
+			must(t, cmd.Start())
+			running = append(running, cmd)
+		}
+		for _, cmd := range running {
+			err := cmd.Wait()
+			said := fmt.Sprint(cmd.Stderr)
+			gone := strings.Contains(said, "No such") || strings.Contains(said, "does not exist")
+			if err != nil && !gone {
+				t.Errorf("round %d: %v: %v\n%s", round, cmd.Args[5:], err, said)
+			}
+		}
+		if r := b.try("fsck"); r.code != 0 {
+			t.Errorf("round %d: fsck: %d\n%s%s", round, r.code, r.stdout, r.stderr)
+		}
+	}
+	b.run("system", "prune", "-af")
+	if left := shell(t, b.store(), "find blobs layers views state/tmp -type f"); left != "" {
+		t.Errorf("left after all was pruned:\n%s", left)
+	}
+}
+
 // TestSaveOfRemoved removes an image, and its layers from disk, while it is
 // being saved into a pipe that nobody reads yet.
 func TestSaveOfRemoved(t *testing.T) {
