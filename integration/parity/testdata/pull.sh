@@ -12,7 +12,7 @@ docker pull $REGISTRY/both/base
 set -o pipefail; docker pull $REGISTRY/both/base:1 | sed '/Verifying Checksum/d; /Download complete/d'
 docker pull $REGISTRY/both/base:1
 docker pull -q $REGISTRY/both/base:1
-set -o pipefail; docker pull $REGISTRY/both/chain:1 | sed '/Verifying Checksum/d; /Download complete/d' | sort -s -k2
+set -o pipefail; docker pull $REGISTRY/both/chain:1 | sed '/Verifying Checksum/d; /Download complete/d' | sed 's/^[0-9a-f]\{12\}:/layer:/' | sort
 docker images --digests
 docker rmi $REGISTRY/both/chain:1
 docker pull -a $REGISTRY/both/base
