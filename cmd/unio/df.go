@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"unio/container"
+	"unio/container/volume"
 	"unio/imagestore"
 )
 
@@ -34,22 +35,15 @@ func systemDf(c *cli.Context) error {
 		return err
 	}
 	format := c.String("format")
-	if !c.Bool("verbose") {
+	switch {
+	case !c.Bool("verbose"):
 		return u.summary().print(e.stdout, format, false, u.summaryRows())
+	case format == "" || format == "table":
+		return u.printTables(e.stdout)
+	case format == "json":
+		format = "{{json .}}"
 	}
-	if format == "json" {
-		return u.printJSON(e)
-	}
-	fmt.Fprint(e.stdout, "Images space usage:\n\n")
-	if err := u.imageTable().print(e.stdout, format, false, u.imageRows()); err != nil {
-		return err
-	}
-	fmt.Fprint(e.stdout, "\nContainers space usage:\n\n")
-	if err := u.containerTable().print(e.stdout, format, false, u.containerRows()); err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(e.stdout, "\nGarbage: %s\n", size(u.Loose))
-	return err
+	return u.printAll(e.stdout, format)
 }
 
 func size(n int64) string { return units.HumanSize(float64(n)) }
@@ -57,7 +51,9 @@ func size(n int64) string { return units.HumanSize(float64(n)) }
 // diskUsage is what images and containers take.
 type diskUsage struct {
 	*imagestore.DiskUsage
+	store      *imagestore.Store
 	containers []containerUsage
+	volumes    []volumeUsage
 }
 
 type containerUsage struct {
@@ -71,7 +67,7 @@ func (e *env) diskUsage(ctx context.Context) (*diskUsage, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &diskUsage{}
+	u := &diskUsage{store: st}
 	if u.DiskUsage, err = st.DiskUsage(ctx); err != nil {
 		return nil, err
 	}
@@ -95,7 +91,35 @@ func (e *env) diskUsage(ctx context.Context) (*diskUsage, error) {
 		}
 		u.containers = append(u.containers, one)
 	}
-	return u, nil
+	u.volumes, err = e.volumeUsage()
+	return u, err
+}
+
+// volumeUsage is what one volume takes, and how many containers have it.
+type volumeUsage struct {
+	*volume.Volume
+	bytes int64
+	links int
+}
+
+func (e *env) volumeUsage() ([]volumeUsage, error) {
+	users, err := e.volumeUsers()
+	if err != nil {
+		return nil, err
+	}
+	list, err := volume.Open(e.root).List()
+	if err != nil {
+		return nil, err
+	}
+	var usage []volumeUsage
+	for _, v := range list {
+		n, err := v.Size()
+		if err != nil {
+			return nil, err
+		}
+		usage = append(usage, volumeUsage{v, n, len(users[v.Name])})
+	}
+	return usage, nil
 }
 
 // dfRow is one kind of thing in the summary.
@@ -125,6 +149,8 @@ func (u *diskUsage) summary() *listing {
 	}
 }
 
+// summaryRows are docker's four kinds of things, and what belongs to none of
+// them, if there is any.
 func (u *diskUsage) summaryRows() []any {
 	images := &dfRow{kind: "Images", total: len(u.Images), bytes: u.Total, reclaimableBytes: u.Total - u.Active}
 	for _, i := range u.Images {
@@ -134,93 +160,26 @@ func (u *diskUsage) summaryRows() []any {
 	}
 	containers := &dfRow{kind: "Containers", total: len(u.containers)}
 	for _, c := range u.containers {
-		containers.bytes += c.disk
-		if c.mount != nil {
-			containers.active++
-		} else {
-			containers.reclaimableBytes += c.disk
-		}
+		containers.add(c.disk, c.mount != nil || c.State.Active())
 	}
-	garbage := &dfRow{kind: "Garbage", bytes: u.Loose, reclaimableBytes: u.Loose}
+	volumes := &dfRow{kind: "Local Volumes", total: len(u.volumes)}
+	for _, v := range u.volumes {
+		volumes.add(v.bytes, v.links > 0)
+	}
 	cache := &dfRow{kind: "Build Cache", total: len(u.Cache.Records), bytes: u.Cache.Bytes, reclaimableBytes: u.Cache.Bytes}
-	return []any{images, containers, cache, garbage}
-}
-
-// dfImage is a row of the image table.
-type dfImage struct {
-	imageRow
-	use *imagestore.ImageUsage
-}
-
-func (r *dfImage) Size() string       { return size(r.use.Shared + r.use.Unique) }
-func (r *dfImage) SharedSize() string { return size(r.use.Shared) }
-func (r *dfImage) UniqueSize() string { return size(r.use.Unique) }
-func (r *dfImage) Containers() string { return strconv.Itoa(r.use.Containers) }
-
-func (u *diskUsage) imageTable() *listing {
-	return &listing{
-		standard: "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}",
-		headers:  imageHeaders(),
-	}
-}
-
-func (u *diskUsage) imageRows() []any {
-	var rows []any
-	for i := range u.Images {
-		use := &u.Images[i]
-		row := imageRow{img: use.Image, repo: missing, tag: missing, digest: missing}
-		if len(use.Names) > 0 {
-			row.repo, row.tag = splitName(use.Names[0])
-		}
-		rows = append(rows, &dfImage{row, use})
+	rows := []any{images, containers, volumes, cache}
+	if u.Loose > 0 {
+		rows = append(rows, &dfRow{kind: "Garbage", bytes: u.Loose, reclaimableBytes: u.Loose})
 	}
 	return rows
 }
 
-// dfContainer is a row of the container table.
-type dfContainer struct{ use *containerUsage }
-
-func (r *dfContainer) ID() string         { return r.use.ShortID() }
-func (r *dfContainer) Image() string      { return imageTitle(r.use.ImageName, r.use.Container.Image) }
-func (r *dfContainer) Command() string    { return commandText(r.use.Container, false) }
-func (r *dfContainer) Size() string       { return size(r.use.changed) }
-func (r *dfContainer) CreatedAt() string  { return r.use.Created.String() }
-func (r *dfContainer) RunningFor() string { return ago(r.use.Created) + " ago" }
-func (r *dfContainer) Status() string     { return statusText(r.use.Container, r.use.mount) }
-func (r *dfContainer) Names() string      { return r.use.Name }
-
-func (u *diskUsage) containerTable() *listing {
-	return &listing{
-		standard: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}",
-		headers: map[string]string{
-			"ID": "CONTAINER ID", "Image": "IMAGE", "Command": "COMMAND", "Size": "SIZE",
-			"CreatedAt": "CREATED AT", "RunningFor": "CREATED", "Status": "STATUS", "Names": "NAMES",
-		},
+// add counts one thing, which nothing reclaims while it is active.
+func (r *dfRow) add(bytes int64, active bool) {
+	r.bytes += bytes
+	if active {
+		r.active++
+	} else {
+		r.reclaimableBytes += bytes
 	}
-}
-
-func (u *diskUsage) containerRows() []any {
-	var rows []any
-	for i := range u.containers {
-		rows = append(rows, &dfContainer{&u.containers[i]})
-	}
-	return rows
-}
-
-// printJSON writes everything as one object.
-func (u *diskUsage) printJSON(e *env) error {
-	all := map[string]any{"Images": []any{}, "Containers": []any{}, "Garbage": size(u.Loose)}
-	for name, rows := range map[string][]any{"Images": u.imageRows(), "Containers": u.containerRows()} {
-		list := []any{}
-		for _, r := range rows {
-			list = append(list, fieldsOf(r))
-		}
-		all[name] = list
-	}
-	text, err := toJSON(all)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintln(e.stdout, text)
-	return err
 }

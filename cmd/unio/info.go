@@ -6,10 +6,13 @@ import (
 	"runtime"
 	"strings"
 	"text/template"
+	"time"
 
 	"github.com/docker/go-units"
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
+
+	"unio/container"
 )
 
 func infoCommand() *cli.Command {
@@ -26,25 +29,44 @@ func infoCommand() *cli.Command {
 
 // systemInfo has docker's field names where docker has the field.
 type systemInfo struct {
-	ServerVersion     string
-	Containers        int
-	ContainersRunning int // mounted
-	ContainersStopped int
-	Images            int
-	Driver            string
-	DriverStatus      [][2]string
-	KernelVersion     string
-	OperatingSystem   string
-	OSType            string
-	Architecture      string
-	NCPU              int
-	MemTotal          uint64
-	Name              string
-	DockerRootDir     string // the store: docker's name, for scripts that ask for it
-	StoreRoot         string
-	RunRoot           string
-	Rootless          bool
+	Containers         int
+	ContainersRunning  int
+	ContainersPaused   int // none ever is
+	ContainersStopped  int
+	Images             int
+	Driver             string
+	DriverStatus       [][2]string
+	Plugins            pluginInfo
+	Debug              bool
+	SystemTime         string // RFC 3339
+	LoggingDriver      string
+	CgroupDriver       string
+	CgroupVersion      string
+	KernelVersion      string
+	OperatingSystem    string
+	OSType             string
+	Architecture       string
+	IndexServerAddress string
+	NCPU               int
+	MemTotal           uint64
+	DockerRootDir      string // the store: docker's name, for scripts that ask for it
+	Name               string
+	Labels             []string
+	ExperimentalBuild  bool
+	ServerVersion      string
+	DefaultRuntime     string
+	Swarm              struct{ LocalNodeState string }
+	LiveRestoreEnabled bool
+	SecurityOptions    []string
+	Warnings           []string
+	ClientInfo         struct{ Version string }
+	StoreRoot          string
+	RunRoot            string
+	Rootless           bool
 }
+
+// pluginInfo names what drivers docker has plug-ins for are built in.
+type pluginInfo struct{ Volume, Network, Log []string }
 
 func info(c *cli.Context) error {
 	e := envOf(c)
@@ -65,9 +87,7 @@ func info(c *cli.Context) error {
 		if perr != nil {
 			return withCode(exitTemplate, templateError(perr))
 		}
-		if err = t.Execute(e.stdout, i); err == nil {
-			_, err = fmt.Fprintln(e.stdout)
-		}
+		return printOne(e.stdout, t, *i)
 	}
 	return err
 }
@@ -94,18 +114,41 @@ func (e *env) systemInfo(c *cli.Context) (*systemInfo, error) {
 		ServerVersion: readBuildData().Version, Images: len(images), Containers: len(list),
 		Driver: "unio", OSType: runtime.GOOS, NCPU: runtime.NumCPU(), OperatingSystem: osName(),
 		DockerRootDir: e.root, StoreRoot: e.root, RunRoot: e.runRoot, Rootless: os.Geteuid() != 0,
+		Plugins: pluginInfo{Volume: []string{"local"}, Network: []string{"host", "none"}, Log: []string{"json-file"}},
+		Debug:   e.debug, SystemTime: time.Now().Format(time.RFC3339Nano), LoggingDriver: "json-file",
+		CgroupDriver: "cgroupfs", CgroupVersion: cgroupVersion(), IndexServerAddress: "https://index.docker.io/v1/",
+		Labels: []string{}, SecurityOptions: []string{}, Warnings: []string{}, DefaultRuntime: "unio", LiveRestoreEnabled: true,
 	}
-	for _, m := range mounts {
-		if m.Container != "" && !m.Dead {
-			i.ContainersRunning++
-		}
-	}
-	i.ContainersStopped = i.Containers - i.ContainersRunning
+	i.Swarm.LocalNodeState, i.ClientInfo.Version = "inactive", i.ServerVersion
+	i.count(list, mounts)
 	i.DriverStatus = [][2]string{
 		{"Backing Filesystem", filesystemName(e.root)}, {"Mounts", fmt.Sprint(len(mounts))}, {"FUSE Device", deviceState()},
 	}
 	i.addMachine()
 	return i, nil
+}
+
+// count tells the containers that are in use, by a program or a mount.
+func (i *systemInfo) count(list []*container.Container, mounts []*container.Mount) {
+	used := map[string]bool{}
+	for _, m := range mounts {
+		used[m.Container] = !m.Dead
+	}
+	for _, c := range list {
+		if c.State.Active() || used[c.ID] {
+			i.ContainersRunning++
+		}
+	}
+	i.ContainersStopped = i.Containers - i.ContainersRunning
+}
+
+// cgroupVersion is 2 where the unified hierarchy is all there is.
+func cgroupVersion() string {
+	var st unix.Statfs_t
+	if unix.Statfs("/sys/fs/cgroup", &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC {
+		return "2"
+	}
+	return "1"
 }
 
 // addMachine fills in what the kernel says of itself.
@@ -121,28 +164,44 @@ func (i *systemInfo) addMachine() {
 	}
 }
 
+// text is docker's layout, for scripts that look for lines.
 func (i *systemInfo) text() string {
 	var b strings.Builder
 	line := func(indent, name string, value any) { fmt.Fprintf(&b, "%s%s: %v\n", indent, name, value) }
-	line("", "Containers", i.Containers)
-	line(" ", "Mounted", i.ContainersRunning)
-	line(" ", "Not mounted", i.ContainersStopped)
-	line("", "Images", i.Images)
-	line("", "Version", i.ServerVersion)
-	line("", "Storage Driver", i.Driver)
+	fmt.Fprintf(&b, "Client:\n Version:    %s\n Debug Mode: %v\n\nServer:\n", i.ClientInfo.Version, i.Debug)
+	line(" ", "Containers", i.Containers)
+	line("  ", "Running", i.ContainersRunning)
+	line("  ", "Paused", i.ContainersPaused)
+	line("  ", "Stopped", i.ContainersStopped)
+	line(" ", "Images", i.Images)
+	line(" ", "Server Version", i.ServerVersion)
+	line(" ", "Storage Driver", i.Driver)
 	for _, pair := range i.DriverStatus {
-		line(" ", pair[0], pair[1])
+		line("  ", pair[0], pair[1])
 	}
-	line("", "Kernel Version", i.KernelVersion)
-	line("", "Operating System", i.OperatingSystem)
-	line("", "OSType", i.OSType)
-	line("", "Architecture", i.Architecture)
-	line("", "CPUs", i.NCPU)
-	line("", "Total Memory", units.BytesSize(float64(i.MemTotal)))
-	line("", "Name", i.Name)
-	line("", "Store", i.StoreRoot)
-	line("", "Run Root", i.RunRoot)
-	line("", "Rootless", i.Rootless)
+	line(" ", "Logging Driver", i.LoggingDriver)
+	line(" ", "Cgroup Driver", i.CgroupDriver)
+	line(" ", "Cgroup Version", i.CgroupVersion)
+	b.WriteString(" Plugins:\n")
+	line("  ", "Volume", strings.Join(i.Plugins.Volume, " "))
+	line("  ", "Network", strings.Join(i.Plugins.Network, " "))
+	line("  ", "Log", strings.Join(i.Plugins.Log, " "))
+	line(" ", "Swarm", i.Swarm.LocalNodeState)
+	line(" ", "Default Runtime", i.DefaultRuntime)
+	line(" ", "Kernel Version", i.KernelVersion)
+	line(" ", "Operating System", i.OperatingSystem)
+	line(" ", "OSType", i.OSType)
+	line(" ", "Architecture", i.Architecture)
+	line(" ", "CPUs", i.NCPU)
+	line(" ", "Total Memory", units.BytesSize(float64(i.MemTotal)))
+	line(" ", "Name", i.Name)
+	line(" ", "Docker Root Dir", i.DockerRootDir)
+	line(" ", "Run Root", i.RunRoot)
+	line(" ", "Debug Mode", i.Debug)
+	line(" ", "Experimental", i.ExperimentalBuild)
+	line(" ", "Rootless", i.Rootless)
+	b.WriteString(" Insecure Registries:\n  127.0.0.0/8\n")
+	line(" ", "Live Restore Enabled", i.LiveRestoreEnabled)
 	return b.String()
 }
 

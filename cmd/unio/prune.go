@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -69,20 +70,45 @@ func systemPruneCommand() *cli.Command {
 		Usage:  "Remove unused data",
 		Before: noArgs,
 		Flags: append(pruneFlags(),
-			&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "Remove all unused images not just dangling ones"}),
-		Action: func(c *cli.Context) error {
-			p, err := newPruner(c, "label", "label!", "until")
-			if err != nil {
-				return err
-			}
-			what := "all dangling images"
-			if c.Bool("all") {
-				what = "all images without at least one container associated to them"
-			}
-			return p.ask("WARNING! This will remove:\n  - all stopped containers\n  - "+what+"\n  - unused build cache\n\n",
-				p.containers, p.images, p.buildCache)
-		},
+			&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "Remove all unused images not just dangling ones"},
+			&cli.BoolFlag{Name: "volumes", Usage: "Prune anonymous volumes"}),
+		Action: systemPrune,
 	}
+}
+
+func systemPrune(c *cli.Context) error {
+	p, err := newPruner(c, "label", "label!", "until")
+	if err != nil {
+		return err
+	}
+	if c.Bool("volumes") && len(p.f["until"]) > 0 {
+		return refuse(`ERROR: The "until" filter is not supported with "--volumes"`)
+	}
+	steps := []func(context.Context) error{p.containers, p.images, p.buildCache}
+	if c.Bool("volumes") {
+		steps = slices.Insert(steps, 1, p.anonymousVolumes)
+	}
+	return p.ask(systemPruneWarning(c), steps...)
+}
+
+// systemPruneWarning lists what is about to go, in docker's words.
+func systemPruneWarning(c *cli.Context) string {
+	lines := []string{"WARNING! This will remove:", "  - all stopped containers"}
+	if c.Bool("volumes") {
+		lines = append(lines, "  - all anonymous volumes not used by at least one container")
+	}
+	if c.Bool("all") {
+		lines = append(lines, "  - all images without at least one container associated to them", "  - all build cache")
+	} else {
+		lines = append(lines, "  - all dangling images", "  - unused build cache")
+	}
+	if given := c.StringSlice("filter"); len(given) > 0 {
+		lines = append(lines, "", "  Items to be pruned will be filtered with:")
+		for _, f := range given {
+			lines = append(lines, "  - "+f)
+		}
+	}
+	return strings.Join(lines, "\n") + "\n\n"
 }
 
 // pruner removes what is not needed and counts what that frees.
@@ -233,6 +259,15 @@ func (p *pruner) buildCache(ctx context.Context) error {
 	removed, freed, err := st.PruneCache(ctx, o)
 	p.freed += freed
 	p.e.printRemovedSteps(removed)
+	return err
+}
+
+// anonymousVolumes is volumes without those that have a name, --all or not.
+func (p *pruner) anonymousVolumes(ctx context.Context) error {
+	anonymous := *p
+	anonymous.all = false
+	err := anonymous.volumes(ctx)
+	p.freed = anonymous.freed
 	return err
 }
 

@@ -10,6 +10,7 @@ import (
 	"text/template"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 )
 
 // Set by the linker (-ldflags "-X main.version=…"); what is missing is taken
@@ -69,12 +70,53 @@ func shortVersion() string {
 	return fmt.Sprintf("unio version %s, build %s", b.Version, b.shortCommit())
 }
 
-const versionText = `unio:
- Version:    {{.Version}}
- Go version: {{.GoVersion}}
- Git commit: {{.Commit}}{{if .Modified}} (with changes){{end}}
- Built from: {{.BuildTime}}
- OS/Arch:    {{.Os}}/{{.Arch}}
+// versionInfo is what templates may use: docker's Client and Server, which are
+// one program here, and the fields of that directly.
+type versionInfo struct {
+	buildData
+	Client, Server programVersion
+}
+
+// programVersion has docker's names.
+type programVersion struct {
+	Version       string
+	GitCommit     string
+	GoVersion     string
+	Os, Arch      string
+	KernelVersion string `json:",omitempty"` // of the server
+	BuildTime     string
+	Experimental  bool
+}
+
+func readVersion() versionInfo {
+	b := readBuildData()
+	client := programVersion{
+		Version: b.Version, GitCommit: b.Commit, GoVersion: b.GoVersion, Os: b.Os, Arch: b.Arch, BuildTime: b.BuildTime,
+	}
+	server := client
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		server.KernelVersion = unix.ByteSliceToString(u.Release[:])
+	}
+	return versionInfo{b, client, server}
+}
+
+// versionText has docker's layout, for scripts that look for lines.
+const versionText = `Client:
+ Version:           {{.Version}}
+ Go version:        {{.GoVersion}}
+ Git commit:        {{.Commit}}{{if .Modified}} (with changes){{end}}
+ Built:             {{.BuildTime}}
+ OS/Arch:           {{.Os}}/{{.Arch}}
+
+Server:
+ Engine: (this program: there is no daemon)
+  Version:          {{.Version}}
+  Go version:       {{.GoVersion}}
+  Git commit:       {{.Commit}}
+  Built:            {{.BuildTime}}
+  OS/Arch:          {{.Os}}/{{.Arch}}
+  Experimental:     false
 `
 
 func versionCommand() *cli.Command {
@@ -90,20 +132,24 @@ func versionCommand() *cli.Command {
 }
 
 func printVersion(w io.Writer, format string) error {
-	b := readBuildData()
+	v := readVersion()
 	switch format {
 	case "json":
-		return json.NewEncoder(w).Encode(b)
+		return json.NewEncoder(w).Encode(v)
 	case "":
-		return template.Must(template.New("version").Parse(versionText)).Execute(w, b)
+		return template.Must(template.New("version").Parse(versionText)).Execute(w, v)
 	}
-	t, err := template.New("version").Parse(format)
+	t, err := template.New("version").Funcs(templateFuncs()).Parse(format)
 	if err != nil {
 		return withCode(exitTemplate, templateError(err))
 	}
-	if err := t.Execute(w, b); err != nil {
-		return err
-	}
-	_, err = fmt.Fprintln(w)
-	return err
+	return printOne(w, t, v)
+}
+
+// printOne runs a template on one thing and ends the line, as docker does also
+// when the template fails.
+func printOne(w io.Writer, t *template.Template, v any) error {
+	err := plainly(t.Execute(w, v))
+	_, lineErr := fmt.Fprintln(w)
+	return cmp.Or(err, lineErr)
 }

@@ -45,6 +45,22 @@ func transferDifferences() []Difference {
 			Unio:   []Rewrite{{`Error: (?:requested load from stdin, but stdin is empty|\S+ (?:not an image archive|corrupt archive): .*)`, "X"}},
 		},
 		{
+			Name: "value-type", Reason: "errors of templates name Go types of the program, here of what is no row",
+			Docker: []Rewrite{{`in type \S+`, "in type TYPE"}}, Unio: []Rewrite{{`in type \S+`, "in type TYPE"}},
+		},
+		{
+			Name: "df-sizes", Reason: "unio counts what things take on disk, all forms of a layer, its index and whole blocks; docker the sizes of files in layers",
+			Docker: []Rewrite{{`\b[\d.]+[kM]?B\b( \(\d+%\))?`, "N"}, {` +`, " "}}, Unio: []Rewrite{{`\b[\d.]+[kM]?B\b( \(\d+%\))?`, "N"}, {` +`, " "}},
+		},
+		{
+			Name: "df-cache", Reason: "unio does not count how often a step of a build was used",
+			Docker: []Rewrite{{`LAST USED +USAGE +SHARED`, "LAST USED"}},
+		},
+		{
+			Name: "no-networks", Reason: "unio has no networks of its own to remove",
+			Docker: []Rewrite{{`  - all networks not used by at least one container\n`, ""}},
+		},
+		{
 			Name: "search-capital", Reason: "docker 20.10 says `Limit` and `Invalid filter`, docker 28 `limit` and `invalid filter`; unio says the latter",
 			Docker: []Rewrite{{`Limit`, "limit"}, {`Invalid filter`, "invalid filter"}},
 		},

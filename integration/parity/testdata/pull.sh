@@ -1,12 +1,12 @@
-# pull: words, codes, tags, digests, quiet, all tags, platforms. What docker has
-# pushed is pulled by both. dockerd shows passing steps when it has time to.
-docker: docker load -i base.tar
-docker: docker load -i chain.tar
-docker: docker tag test/base:1 $REGISTRY/both/base:1
-docker: docker push $REGISTRY/both/base:1
-docker: docker tag test/chain:1 $REGISTRY/both/chain:1
-docker: docker push $REGISTRY/both/chain:1
-docker: docker rmi -f $(docker images -q | sort -u)
+# pull: words, codes, tags, digests, quiet, all tags, platforms. What was pushed
+# last is pulled by both. dockerd shows passing steps when it has time to.
+quiet docker load -i base.tar
+quiet docker load -i chain.tar
+quiet docker tag test/base:1 $REGISTRY/both/base:1
+quiet docker push $REGISTRY/both/base:1
+quiet docker tag test/chain:1 $REGISTRY/both/chain:1
+quiet docker push $REGISTRY/both/chain:1
+quiet docker rmi -f $(docker images -q | sort -u)
 ~no-credentials docker pull $PRIVATE/x
 docker pull $REGISTRY/both/base
 set -o pipefail; docker pull $REGISTRY/both/base:1 | sed '/Verifying Checksum/d; /Download complete/d'
