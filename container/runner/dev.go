@@ -73,7 +73,7 @@ func (r *rootfs) fillDev() error {
 func (r *rootfs) placeDevice(d *specs.LinuxDevice) error {
 	dir, made, err := inroot.MkdirAll(r.fd, path.Dir(d.Path))
 	for _, name := range made {
-		r.made = append(r.made, point{Path: name, Dir: true})
+		r.note(point{Path: name, Dir: true})
 	}
 	if err != nil {
 		return err

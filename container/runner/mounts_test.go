@@ -80,6 +80,24 @@ func TestClearAll(t *testing.T) {
 	}
 }
 
+// TestClearKeepsTheRootsOwn checks that empty folders of the root stay, which
+// have the names of what is made on the mounts over them.
+func TestClearKeepsTheRootsOwn(t *testing.T) {
+	t.Parallel()
+	root := busyboxRoot(t)
+	for _, dir := range []string{"dev/pts", "dev/shm", "dev/mqueue", "dev/net", "proc/x", "sys/y"} {
+		must(t, os.MkdirAll(filepath.Join(root, dir), 0o755))
+	}
+	before := list(t, root)
+	spec := describe(t, runspec.Options{Root: root}, "test -c /dev/null")
+	if r := run(t, Options{Spec: spec, ClearAll: true}); r.code != 0 {
+		t.Errorf("%+v", r)
+	}
+	if got := list(t, root); got != before {
+		t.Errorf("left:\n%s\nwant:\n%s", got, before)
+	}
+}
+
 // list lists the paths below a folder.
 func list(t *testing.T, root string) string {
 	t.Helper()

@@ -86,9 +86,35 @@ func (r *rootfs) copyTarget(name string) (int, error) {
 		return -1, nil
 	}
 	if err == nil {
-		r.made = append(r.made, point{Path: name})
+		r.note(point{Path: name})
 	}
 	return fd, err
+}
+
+// note remembers what was made, unless it is on something that is mounted over
+// the root: that goes by itself, and the root may have a folder of the name.
+func (r *rootfs) note(p point) {
+	dir, _, err := inroot.Parent(r.fd, p.Path)
+	if err != nil {
+		return
+	}
+	defer unix.Close(dir)
+	if above, err := mountID(dir); err == nil {
+		if root, err := mountID(r.fd); err == nil && above != root {
+			return
+		}
+	}
+	r.made = append(r.made, p)
+}
+
+// mountID tells mounts apart (statx(2), Linux 5.8).
+func mountID(fd int) (uint64, error) {
+	var st unix.Statx_t
+	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &st)
+	if err == nil && st.Mask&unix.STATX_MNT_ID == 0 {
+		err = unix.ENOTSUP
+	}
+	return st.Mnt_id, err
 }
 
 // regularOnly keeps away from what a file cannot be mounted on.

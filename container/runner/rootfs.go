@@ -167,7 +167,7 @@ func (r *rootfs) target(m *specs.Mount, isBind bool) (int, error) {
 	}
 	fd, made, err := inroot.MkdirAll(r.fd, m.Destination)
 	for _, dir := range made {
-		r.made = append(r.made, point{Path: dir, Dir: true, Keep: !isDefault(dir)})
+		r.note(point{Path: dir, Dir: true, Keep: !isDefault(dir)})
 	}
 	return fd, err
 }
@@ -191,7 +191,7 @@ func (r *rootfs) fileTarget(name string) (int, error) {
 	}
 	dir, made, err := inroot.MkdirAll(r.fd, path.Dir(name))
 	for _, d := range made {
-		r.made = append(r.made, point{Path: d, Dir: true, Keep: !isDefault(d)})
+		r.note(point{Path: d, Dir: true, Keep: !isDefault(d)})
 	}
 	if err != nil {
 		return -1, err
@@ -199,7 +199,7 @@ func (r *rootfs) fileTarget(name string) (int, error) {
 	defer unix.Close(dir)
 	fd, err = makeFile(dir, path.Base(name))
 	if err == nil {
-		r.made = append(r.made, point{Path: name, Keep: !isDefault(name)})
+		r.note(point{Path: name, Keep: !isDefault(name)})
 	}
 	return fd, err
 }
@@ -250,7 +250,7 @@ func (r *rootfs) prepareCwd() error {
 	}
 	fd, made, err := inroot.MkdirAll(r.fd, r.Spec.Process.Cwd)
 	for _, dir := range made {
-		r.made = append(r.made, point{Path: dir, Dir: true, Keep: true, Wanted: true})
+		r.note(point{Path: dir, Dir: true, Keep: true, Wanted: true})
 	}
 	if err != nil {
 		return fmt.Errorf("working folder %s: %w", r.Spec.Process.Cwd, err)
