@@ -1,11 +1,15 @@
 package corpus
 
 import (
+	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,6 +28,7 @@ type bench struct {
 	buildkit string // a client that drives the BuildKit in dockerd; "": none
 	bases    []string
 	policy   string // of buildah: trust what lies here
+	url      string // of a server with files to ADD; $URL in arguments
 }
 
 // newBench starts dockerd and fills all stores.
@@ -37,6 +42,9 @@ func newBench(t *testing.T) *bench {
 	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
 	b := &bench{dir: dir, unio: buildUnio(t), policy: filepath.Join(dir, "policy.json")}
 	must(t, os.WriteFile(b.policy, []byte(`{"default":[{"type":"insecureAcceptAnything"}]}`), 0o644))
+	server := httptest.NewServer(http.HandlerFunc(serveFiles))
+	t.Cleanup(server.Close)
+	b.url = server.URL
 	b.docker, err = exec.LookPath("docker")
 	missing(t, err)
 	_, err = exec.LookPath("buildah")
@@ -59,6 +67,25 @@ func newBench(t *testing.T) *bench {
 	}
 	t.Cleanup(func() { must(t, peers.UnmountBelow(dir)) })
 	return b
+}
+
+// serveFiles is what ADD downloads from.
+func serveFiles(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Last-Modified", made().Format(http.TimeFormat))
+	switch r.URL.Path {
+	case "/file.txt":
+		fmt.Fprintln(w, "downloaded")
+	case "/archive.tar.gz":
+		z := gzip.NewWriter(w)
+		defer z.Close()
+		tw := tar.NewWriter(z)
+		defer tw.Close()
+		_ = tw.WriteHeader(&tar.Header{Name: "in", Typeflag: tar.TypeReg, ModTime: made()})
+	case "/":
+		fmt.Fprintln(w, "no name")
+	default:
+		http.Error(w, "there is no such file", http.StatusNotFound)
+	}
 }
 
 // oldClient finds a docker client that has BuildKit's own; later ones want a
@@ -158,7 +185,11 @@ func (b *bench) build(ctx context.Context, e engine, c *dockerfileCase, dir stri
 	default:
 		words = []string{b.unio, "build", "--network", "none"}
 	}
-	words = append(append(append(words, tag...), c.args...), ".")
+	words = append(words, tag...)
+	for _, arg := range c.args {
+		words = append(words, strings.ReplaceAll(arg, "$URL", b.url))
+	}
+	words = append(words, ".")
 	return b.runIn(ctx, dir, env, words...)
 }
 
