@@ -140,7 +140,7 @@ func newID() string {
 const emptyTar = 1024
 
 // addLayer stores what write writes as a layer; "" if it is an empty tar.
-func (r *stageRun) addLayer(ctx context.Context, write func(io.Writer) error) (digest.Digest, error) {
+func (b *build) addLayer(ctx context.Context, write func(io.Writer) error) (digest.Digest, error) {
 	in, out := io.Pipe()
 	written := make(chan error, 1)
 	go func() {
@@ -148,7 +148,7 @@ func (r *stageRun) addLayer(ctx context.Context, write func(io.Writer) error) (d
 		written <- err
 		out.CloseWithError(err)
 	}()
-	l, err := r.st.AddLayer(ctx, in, imagestore.LayerOptions{})
+	l, err := b.st.AddLayer(ctx, in, imagestore.LayerOptions{})
 	in.CloseWithError(errors.New("the store gave up")) // ends the writer in that case
 	if werr := <-written; werr != nil && err != nil {
 		err = werr // what the pipe has wrapped

@@ -136,6 +136,11 @@ func (b *build) publish(ctx context.Context, s *state, res *Result) error {
 	if len(s.history) == 0 && len(s.layers) == 0 {
 		return fmt.Errorf("%w: No image was generated. Is your Dockerfile empty?", ErrDockerfile)
 	}
+	if b.o.Squash {
+		if err := b.squash(ctx, s); err != nil {
+			return err
+		}
+	}
 	config, err := s.marshal()
 	if err != nil {
 		return err

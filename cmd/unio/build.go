@@ -50,6 +50,7 @@ func buildFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "pull", Usage: "Always attempt to pull a newer version of the image"},
 		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "Suppress the build output and print image ID on success"},
 		&cli.StringSliceFlag{Name: "secret", Usage: "Secret to expose to the build: id=mysecret[,src=/local/secret]"},
+		&cli.BoolFlag{Name: "squash", Usage: "Squash newly built layers into a single new layer"},
 		&cli.StringSliceFlag{Name: "ssh", Usage: "Not supported: no agent is forwarded"},
 		&cli.StringSliceFlag{Name: "tag", Aliases: []string{"t"}, Usage: "Name and optionally a tag in the \"name:tag\" format"},
 		&cli.StringFlag{Name: "target", Usage: "Set the target build stage to build"},
@@ -113,7 +114,7 @@ func buildOptions(c *cli.Context) (*dockerfile.Options, error) {
 	o := &dockerfile.Options{
 		Tags: c.StringSlice("tag"), Target: c.String("target"), Platform: c.String("platform"),
 		BuildArgs: map[string]*string{}, Labels: map[string]string{}, Network: c.String("network"),
-		NoCache: c.Bool("no-cache"), CacheFrom: c.StringSlice("cache-from"),
+		NoCache: c.Bool("no-cache"), Squash: c.Bool("squash"), CacheFrom: c.StringSlice("cache-from"),
 		Image: e.buildBase(c), MountServer: e.command("build-mounts"), RunRoot: e.runRoot, Log: e.log,
 	}
 	var err error
