@@ -40,7 +40,7 @@ func registryFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringSliceFlag{
 			Name: "insecure-registry", EnvVars: []string{"UNIO_INSECURE_REGISTRIES"},
-			Usage: "`host[:port]` of a registry to speak to without a valid\ncertificate, or without TLS",
+			Usage: "`host[:port]` or network of registries to speak to without a\nvalid certificate, or without TLS",
 		},
 		&cli.StringFlag{
 			Name: "registries", EnvVars: []string{"UNIO_REGISTRIES"},

@@ -57,7 +57,11 @@ func serverError(err error) error {
 		return err
 	}
 	text := fmt.Sprintf("received unexpected HTTP status: %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
-	if len(resp.Errors) > 0 {
+	switch {
+	case len(resp.Errors) == 0:
+	case resp.StatusCode >= http.StatusInternalServerError: // docker keeps the words for itself
+		text += ": " + resp.Errors[0].Error()
+	default:
 		text = resp.Errors[0].Error()
 	}
 	return &userError{text: text, kind: ErrUnreachable, err: err}

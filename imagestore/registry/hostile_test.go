@@ -310,9 +310,10 @@ func TestPlainHTTPOnlyWhereAllowed(t *testing.T) {
 	for host, want := range map[string]bool{
 		"localhost": true, "localhost:5000": true, "127.0.0.1:5000": true, "127.9.9.9": true, "[::1]:5000": true,
 		"example.com": false, "example.com:5000": true, "other.example:5000": true, "other.example": true,
-		"localhost.example.com": false, "10.0.0.1:5000": false, "127.0.0.1.example.com": false,
+		"localhost.example.com": false, "10.0.0.1:5000": false, "10.9.0.1:5000": true, "10.9.255.255": true, "10.10.0.1": false,
+		"[fd00::7]:5000": true, "[fd01::7]:5000": false, "ten-nine.example": false, "127.0.0.1.example.com": false,
 	} {
-		if got := (hostRules{"example.com:5000", "other.example"}).insecure(host); got != want {
+		if got := (hostRules{"example.com:5000", "other.example", "10.9.0.0/16", "fd00::/16"}).insecure(host); got != want {
 			t.Errorf("%s: %v", host, got)
 		}
 	}

@@ -78,7 +78,7 @@ type Options struct {
 	Log *slog.Logger
 	// Progress receives each step; nil for none.
 	Progress imagestore.Progress
-	// Insecure lists registries, as host or host:port, whose certificate is
+	// Insecure lists registries, as host, host:port or network (CIDR), whose certificate is
 	// not checked and that may be spoken to over plain http. A loopback
 	// address always counts as listed.
 	Insecure []string

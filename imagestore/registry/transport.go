@@ -30,8 +30,8 @@ const (
 	maxRedirects = 10
 )
 
-// hostRules are the hosts, as host or host:port, that are spoken to without a
-// checked certificate.
+// hostRules are the hosts, as host, host:port or network, that are spoken to
+// without a checked certificate.
 type hostRules []string
 
 // insecure reports whether a host (with or without port) is listed or is a
@@ -45,11 +45,19 @@ func (h hostRules) insecure(hostport string) bool {
 		return true
 	}
 	for _, listed := range h {
-		if strings.EqualFold(listed, hostport) || strings.EqualFold(listed, host) {
+		if strings.EqualFold(listed, hostport) || strings.EqualFold(listed, host) || isWithin(listed, host) {
 			return true
 		}
 	}
 	return false
+}
+
+// isWithin reports whether a host is an address in a network, as "10.0.0.0/8",
+// which docker's daemon takes in place of a host, too. Names are not resolved.
+func isWithin(network, host string) bool {
+	_, n, err := net.ParseCIDR(network)
+	ip := net.ParseIP(strings.Trim(host, "[]"))
+	return err == nil && ip != nil && n.Contains(ip)
 }
 
 // isLoopback takes the host's name at its word: it resolves nothing, so that

@@ -276,6 +276,45 @@ func TestUploadAsAWhole(t *testing.T) {
 	})
 }
 
+// What a registry says of a session is a hint as well: more than there is, or
+// nonsense, only costs a new session.
+func TestUploadStatus(t *testing.T) {
+	for text, want := range map[string]int64{
+		"0-4": 5, "bytes=0-4": 5, "0-0": 0, "": 0, "5-9": 0, "0--1": 0, "0-x": 0, "0-": 0, "-": 0,
+		"0-99999999999999999999": 0, "0-1099511627775": 1 << 40,
+	} {
+		f := newFake(t)
+		f.on("GET", "/uploads/", func(w http.ResponseWriter, _ *http.Request) bool {
+			w.Header().Set("Range", text)
+			w.WriteHeader(http.StatusNoContent)
+			return true
+		})
+		c, _ := newClient(t)
+		name, err := parseReference(f.host+"/x:1", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		repo, ctx := c.repository(t.Context(), name, "push")
+		s := &session{repo: repo, location: repo.url("blobs/uploads", "1")}
+		if got, err := s.status(ctx); err != nil || got != want {
+			t.Errorf("%q: %d, %v, want %d", text, got, err, want)
+		}
+		if want < 1<<40 && text != "0-x" {
+			continue
+		}
+		st := pulledStore(t, f.host+"/x:1")
+		var u uploads
+		u.watch(f, func(n int, _ http.ResponseWriter, _ *http.Request) bool {
+			if n == 2 {
+				panic(http.ErrAbortHandler)
+			}
+			return false
+		})
+		mustPushInChunks(t, f, st)
+		checkUpload(t, f, st)
+	}
+}
+
 // A registry may want larger parts than ours.
 func TestUploadInItsChunks(t *testing.T) {
 	eachSource(t, func(t *testing.T, f *fakeRegistry, st *imagestore.Store) {

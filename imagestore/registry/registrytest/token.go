@@ -79,29 +79,34 @@ func (s *Tokens) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusUnauthorized)
 		return
 	}
-	var list []access
-	for _, scope := range r.URL.Query()["scope"] {
-		for _, one := range strings.Fields(scope) {
-			first, last := strings.Index(one, ":"), strings.LastIndex(one, ":")
-			if first < 0 || first == last {
-				continue
-			}
-			actions := strings.Split(one[last+1:], ",")
-			if !given {
-				actions = []string{"pull"}
-			}
-			list = append(list, access{one[:first], one[first+1 : last], actions})
-		}
-	}
+	scopes := strings.Fields(strings.Join(r.URL.Query()["scope"], " "))
 	s.mu.Lock()
-	s.issued = append(s.issued, strings.Join(r.URL.Query()["scope"], " "))
+	s.issued = append(s.issued, strings.Join(scopes, " "))
 	s.mu.Unlock()
-	token, err := s.sign(list)
+	token, err := s.sign(grants(scopes, given))
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
 	_ = json.NewEncoder(w).Encode(map[string]string{"token": token})
+}
+
+// grants reads scopes, "repository:some/app:pull,push"; who has given no name
+// may only read.
+func grants(scopes []string, known bool) []access {
+	var list []access
+	for _, scope := range scopes {
+		first, last := strings.Index(scope, ":"), strings.LastIndex(scope, ":")
+		if first < 0 || first == last {
+			continue
+		}
+		actions := strings.Split(scope[last+1:], ",")
+		if !known {
+			actions = []string{"pull"}
+		}
+		list = append(list, access{scope[:first], scope[first+1 : last], actions})
+	}
+	return list
 }
 
 // sign makes a JSON web token (RFC 7515, RFC 7519), by ES256.
