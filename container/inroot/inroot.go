@@ -92,8 +92,9 @@ func KeepTime(dir int, do func() error) error {
 // what it made, outermost first, also with an error.
 func MkdirAll(root int, name string) (fd int, made []string, err error) {
 	const flags = unix.O_PATH | unix.O_DIRECTORY
+	name = path.Clean("/" + name)
 	fd, err = Open(root, name, flags)
-	if !errors.Is(err, unix.ENOENT) || path.Clean("/"+name) == "/" {
+	if !errors.Is(err, unix.ENOENT) || name == "/" {
 		return fd, nil, err
 	}
 	parent, made, err := MkdirAll(root, path.Dir(name))

@@ -290,7 +290,7 @@ func cgroupsOf(pid int) *cgroups {
 // mountCgroup shows a container its cgroups: version 2 as one tree, version 1
 // as a folder of hierarchies. Where that cannot be, it has none.
 func (r *rootfs) mountCgroup(dest string, o mountOptions) error {
-	list := hierarchies()
+	list := r.hierarchies
 	if len(list) == 0 {
 		return nil
 	}

@@ -66,11 +66,12 @@ func TestInit(t *testing.T) {
 		sleep 0.3
 		ps -o stat | grep -c Z
 		grep CapEff /proc/1/status
+		cat /proc/1/comm
 		cat /proc/1/mem 2>/dev/null | head -c1 | wc -c
 		sleep 100 &
 		exit 5`)
 	r := run(t, Options{Spec: spec, Init: true})
-	if r.code != 5 || r.out != "0\nCapEff:\t00000000a80425fb\n0\n" {
+	if r.code != 5 || r.out != "0\nCapEff:\t00000000a80425fb\nunio-init\n0\n" {
 		t.Errorf("code %d, %v: %q %q", r.code, r.err, r.out, r.stderr)
 	}
 }
@@ -230,7 +231,7 @@ func TestLimits(t *testing.T) {
 	id := testID + "0003"
 	spec := describe(t, runspec.Options{Root: root, ID: id, Resources: runspec.Resources{
 		Memory: 32 << 20, NanoCPUs: 500_000_000, CPUShares: 512, Pids: 12, CPUSet: "0",
-	}, Ulimits: []string{"nofile=100:200", "core=0"}}, `ulimit -n; ulimit -Hn; sleep 100`)
+	}, Ulimits: []string{"nofile=100:200", "core=0"}}, `ulimit -n; ulimit -Hn; cat /sys/fs/cgroup/memory/memory.limit_in_bytes; echo 1 2>/dev/null >/sys/fs/cgroup/pids/pids.max || echo no; sleep 100`)
 	if list := Warnings(spec.Linux.Resources); len(list) > 0 {
 		t.Fatalf("this system cannot limit: %q", list)
 	}
@@ -254,7 +255,7 @@ func TestLimits(t *testing.T) {
 		t.Errorf("more processes than allowed: %+v", r)
 	}
 	must(t, p.Kill())
-	if r := finish(); r.out != "100\n200\n" {
+	if r := finish(); r.out != "100\n200\n33554432\nno\n" {
 		t.Errorf("limits of the shell: %q %q", r.out, r.stderr)
 	}
 	for _, dir := range cgroupDirs(id) {

@@ -18,8 +18,11 @@ type child struct {
 	say *json.Encoder
 	// control is the socket to the one who started us.
 	control *os.File
-	foreign int  // namespaces to join
-	single  bool // there is one user only, root, in our user namespace
+	foreign int // namespaces to join
+	// hierarchies are the host's: in a cgroup namespace their roots are called
+	// otherwise.
+	hierarchies []hierarchy
+	single      bool // there is one user only, root, in our user namespace
 }
 
 // Main is the child's side of [Start] and [Exec]: it reads its job from control
@@ -71,6 +74,10 @@ func (c *child) begin() error {
 // only belong to us as long as we can be looked into.
 func (c *child) prepare() error {
 	c.single = singleUser()
+	c.hierarchies = hierarchies()
+	if c.stays() {
+		c.rename()
+	}
 	if c.Join != 0 {
 		if c.foreign = foreignNamespaces(c.Join); c.foreign == 0 {
 			return fmt.Errorf("process %d of the container is not there", c.Join)

@@ -59,6 +59,17 @@ func (c *child) spawn() error {
 	return c.attend(pid, signals)
 }
 
+// rename gives this process a name in lists of processes: it is executed by a
+// descriptor's path, whose last word is a number.
+func (c *child) rename() {
+	name := "unio-exec"
+	if c.Init {
+		name = "unio-init"
+	}
+	// The name of the process is that of its first thread.
+	_ = os.WriteFile("/proc/self/comm", []byte(name), 0)
+}
+
 // programAttr gives the program what cannot be had twice: the terminal.
 func (c *child) programAttr() *syscall.SysProcAttr {
 	// A session of its own, so that what keys send reaches the program only.
