@@ -79,9 +79,11 @@ type copier struct {
 // and a path in it.
 type side struct {
 	root int
-	path string // absolute, inside of root, as the user wrote it at the end
-	st   unix.Stat_t
-	gone bool // nothing is there
+	// devices are the filesystems of what is copied with a folder; nil: all.
+	devices []uint64
+	path    string // absolute, inside of root, as the user wrote it at the end
+	st      unix.Stat_t
+	gone    bool // nothing is there
 }
 
 // look finds out what is there. A link at the end is looked through if follow
@@ -142,7 +144,11 @@ func copyTarget(from, to *side, toPath string) (dir, name string, err error) {
 // standard output.
 func (k *copier) fromContainer(ctx context.Context, from copyPlace, local string) error {
 	if local != "-" {
-		dir := filepath.Dir(filepath.Clean(local))
+		abs, err := filepath.Abs(local)
+		if err != nil {
+			return err
+		}
+		dir := filepath.Dir(abs)
 		if st, err := os.Stat(dir); err != nil || !st.IsDir() {
 			return plainly(fmt.Errorf("invalid output path: directory %q does not exist", dir))
 		}
@@ -158,7 +164,7 @@ func (k *copier) fromContainer(ctx context.Context, from copyPlace, local string
 	if src.gone {
 		return fmt.Errorf("Could not find the file %s in container %s", from.path, from.container) //lint:ignore ST1005 docker's words
 	}
-	o := treetar.WriteOptions{Root: src.root, Path: src.path, Follow: k.follow}
+	o := treetar.WriteOptions{Root: src.root, Path: src.path, Follow: k.follow, Devices: src.devices}
 	if local == "-" {
 		if isTerminal(k.e.stdout) {
 			return plainly(errors.New("cowardly refusing to save to a terminal. Use the -o flag or redirect"))

@@ -22,12 +22,16 @@ func (e *env) openSide(ctx context.Context, at copyPlace) (s *side, leave func()
 	if err != nil {
 		return nil, nil, err
 	}
+	if at.path == "" {
+		return nil, nil, errors.New("bad parameter: path cannot be empty")
+	}
 	s = &side{path: "/" + strings.TrimLeft(at.path, "/")}
-	if at.path == "" || at.path == "." {
+	if at.path == "." {
 		s.path = "/."
 	}
 	if found.State.Running() {
 		s.root, err = openRunning(cs, found)
+		s.devices = devicesOf(found, s.root)
 		return s, func() { unix.Close(s.root) }, err
 	}
 	if dir, rest, ok := mountedPart(found, s.path); ok {
@@ -69,6 +73,22 @@ func openRunning(cs *container.Store, c *container.Container) (int, error) {
 		return -1, errors.Join(fmt.Errorf("container %s has just ended", c.Name), err)
 	}
 	return root, nil
+}
+
+// devicesOf are the filesystems of a container that a copy takes along: its
+// root and what a user has mounted into it, not /proc and its like.
+func devicesOf(c *container.Container, root int) []uint64 {
+	var st unix.Stat_t
+	devices := []uint64{}
+	if unix.Fstat(root, &st) == nil {
+		devices = append(devices, st.Dev)
+	}
+	for _, m := range c.Mounts {
+		if m.Source != "" && unix.Stat(m.Source, &st) == nil {
+			devices = append(devices, st.Dev)
+		}
+	}
+	return devices
 }
 
 // mountedPart finds the volume or folder of the host that a path of a stopped

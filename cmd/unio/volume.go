@@ -211,8 +211,9 @@ func joinLabels(labels map[string]string) string {
 func volumeRemoveCommand() *cli.Command {
 	return &cli.Command{
 		Name: "rm", Aliases: []string{"remove"},
-		Usage:     "Remove one or more volumes. You cannot remove a volume that is in use by a container.",
-		ArgsUsage: "VOLUME [VOLUME...]", Before: minArgs(1),
+		Usage:       "Remove one or more volumes",
+		Description: "You cannot remove a volume that is in use by a container.",
+		ArgsUsage:   "VOLUME [VOLUME...]", Before: minArgs(1),
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "Force the removal of one or more volumes"}},
 		Action: func(c *cli.Context) error {
 			e := envOf(c)

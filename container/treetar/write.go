@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -28,6 +27,9 @@ type WriteOptions struct {
 	Path   string // inside of it
 	Name   string // what the tar calls it; what is below gets names below
 	Follow bool   // a link at the end of Path is followed
+	// Devices, unless nil, are the filesystems (st_dev) that are entered beside
+	// that of Path; a folder of another one is written without what is in it.
+	Devices []uint64
 }
 
 // Write writes a file or folder, with all that is in it, as a tar. Sockets are
@@ -43,6 +45,13 @@ func Write(ctx context.Context, o WriteOptions, w io.Writer) error {
 	}
 	defer unix.Close(fd)
 	t := &writer{ctx: ctx, tar: tar.NewWriter(w), seen: map[inode]string{}, buf: make([]byte, 256<<10)}
+	if o.Devices != nil {
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil {
+			return &os.PathError{Op: "stat", Path: o.Path, Err: err}
+		}
+		t.devices = append(slices.Clone(o.Devices), st.Dev)
+	}
 	if err := t.entry(fd, o.Name); err != nil {
 		return err
 	}
@@ -57,6 +66,8 @@ type writer struct {
 	tar  *tar.Writer
 	seen map[inode]string // first names of files with several
 	buf  []byte
+	// devices are the filesystems that are entered; nil: all.
+	devices []uint64
 }
 
 // entry writes what is open, by path only, as fd.
@@ -71,6 +82,11 @@ func (t *writer) entry(fd int, name string) error {
 	h := header(&st, name)
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
+		if t.devices != nil && !slices.Contains(t.devices, st.Dev) {
+			h.Typeflag = tar.TypeDir
+			h.Name += "/"
+			return t.tar.WriteHeader(h)
+		}
 		return t.folder(fd, h)
 	case unix.S_IFREG:
 		return t.file(fd, &st, h)
@@ -133,9 +149,9 @@ func (t *writer) folder(fd int, h *tar.Header) error {
 			continue // removed meanwhile
 		}
 		if err != nil {
-			return &os.PathError{Op: "open", Path: path.Join(h.Name, name), Err: err}
+			return &os.PathError{Op: "open", Path: h.Name + name, Err: err}
 		}
-		err = t.entry(child, path.Join(h.Name, name))
+		err = t.entry(child, h.Name+name)
 		unix.Close(child)
 		if err != nil {
 			return err

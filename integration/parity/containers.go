@@ -16,6 +16,10 @@ func containerDifferences() []Difference {
 			Codes: []int{127, 125},
 		},
 		{
+			Name: "exec-stream", Reason: "docker exec prints on standard output why a program cannot be run, always with 126; unio on standard error, with 127 for what is not there",
+			Docker: []Rewrite{{`(?s).+`, ""}}, Unio: []Rewrite{{`(?s).+`, ""}}, Codes: []int{126, 127},
+		},
+		{
 			Name: "container-group", Reason: "what needs a network of containers or a freezer (port, pause, unpause, stats, update) is not there; diff can compare two",
 			Docker: []Rewrite{{`(?m)^  (pause|port|stats|unpause|update|diff) .*\n`, ""}},
 			Unio:   []Rewrite{{`(?m)^  diff .*\n`, ""}},
