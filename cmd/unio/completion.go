@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"unio/cmd/unio/progress"
 )
 
 // The scripts hand every question to the hidden command "__complete", which
@@ -135,7 +137,7 @@ func complete(ctx context.Context, e *env, app *cli.App, words []string) []candi
 	var list []candidate
 	switch {
 	case at.value != nil:
-		return []candidate{{text: filesToo}}
+		list = valueCandidates(at.value)
 	case strings.HasPrefix(current, "-") && !at.plain:
 		list = flagCandidates(at.flags)
 	case len(at.children) > 0:
@@ -193,6 +195,19 @@ func flagCandidates(flags []cli.Flag) []candidate {
 			about = joinLines(d.GetUsage())
 		}
 		list = append(list, candidate{"--" + longName(f), about})
+	}
+	return list
+}
+
+// valueCandidates are the values that a flag takes: words if it is known which,
+// files otherwise.
+func valueCandidates(f cli.Flag) []candidate {
+	if longName(f) != "progress" {
+		return []candidate{{text: filesToo}}
+	}
+	var list []candidate
+	for _, mode := range progress.Modes() {
+		list = append(list, candidate{text: mode})
 	}
 	return list
 }

@@ -59,22 +59,7 @@ func topics() map[string]string {
 A container is called by its name, its ID, or any unique beginning of that. Where a
 command takes both, a container's name wins.
 `,
-		"progress": `pull, push, load, save, commit and import show what they do by --progress=MODE, or
-UNIO_PROGRESS:
-
-  auto   tty on a terminal; elsewhere plain for pull and push, and quiet for the
-         others, as docker does
-  plain  one line for each step
-  tty    a bar for each layer, and one for all with bytes, rate and time left
-  json   one object a line in the form of docker's API: status, id,
-         progressDetail with current and total in bytes
-  quiet  nothing, as by -q
-
-pull and push write it to stdout, as docker does, the others to stderr.
-
-Tables are cut to the width of a terminal, which "…" marks; --no-trunc, a pipe
-or a file gets them whole. Colours are for terminals alone.
-`,
+		"progress": progressTopic,
 		"registries": `Mirrors and other settings of registries stand in registries.toml, in the folder
 unio of $XDG_CONFIG_HOME (~/.config) or in /etc/unio, or in the file that --registries
 or UNIO_REGISTRIES names:

@@ -3,8 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
 
@@ -139,20 +139,21 @@ func listMounts(e *env) error {
 	if err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(e.stdout, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, "CONTAINER\tIMAGE\tDIR\tMODE\tPID")
-	for _, m := range list {
-		name, mode, pid := m.Name, "rw", fmt.Sprint(m.Server.Pid)
-		if name == "" {
-			name = "-"
+	return writeTable(e.stdout, false, func(w io.Writer) error {
+		fmt.Fprintln(w, "CONTAINER\tIMAGE\tDIR\tMODE\tPID")
+		for _, m := range list {
+			name, mode, pid := m.Name, "rw", fmt.Sprint(m.Server.Pid)
+			if name == "" {
+				name = "-"
+			}
+			if m.ReadOnly {
+				mode = "ro"
+			}
+			if m.Dead {
+				pid = "dead"
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", name, imageTitle(m.ImageName, m.Image), m.Dir, mode, pid)
 		}
-		if m.ReadOnly {
-			mode = "ro"
-		}
-		if m.Dead {
-			pid = "dead"
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", name, imageTitle(m.ImageName, m.Image), m.Dir, mode, pid)
-	}
-	return w.Flush()
+		return nil
+	})
 }

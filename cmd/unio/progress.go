@@ -9,6 +9,24 @@ import (
 	"unio/cmd/unio/progress"
 )
 
+// progressTopic is "unio help progress".
+const progressTopic = `pull, push, load, save, commit and import show what they do by --progress=MODE, or
+UNIO_PROGRESS:
+
+  auto   tty on a terminal; elsewhere plain for pull and push, and quiet for the
+         others, as docker does
+  plain  one line for each step
+  tty    a bar for each layer, and one for all with bytes, rate and time left
+  json   one object a line in the form of docker's API: status, id,
+         progressDetail with current and total in bytes
+  quiet  nothing, as by -q
+
+pull and push write it to stdout, as docker does, the others to stderr.
+
+Tables are cut to the width of a terminal, which "…" marks; --no-trunc, a pipe
+or a file gets them whole. Colours are for terminals alone.
+`
+
 // progressFlags say how a command shows its progress.
 func progressFlags(quiet string) []cli.Flag {
 	return []cli.Flag{

@@ -43,6 +43,13 @@ docker system df --format '{{.Type}}: {{.TotalCount}} {{.Active}}'
 docker system df -v --format json | grep -oE '"(Images|Containers|Volumes|BuildCache|ID|Repository|Tag|Names|Status|State|LocalVolumes|Command)":[^,]*'
 docker system df -v --format '{{range .Images}}{{.Repository}} {{.Containers}};{{end}}'
 docker info -f '{{.Images}} {{.Containers}} {{.ContainersRunning}} {{.ContainersStopped}}'
+# volumes
+docker create --name three -v named:/data -v /anonymous test/box:1 true
+docker system df --format '{{.Type}}: {{.TotalCount}} {{.Active}}'
+docker system df -v --format '{{range .Volumes}}{{.Links}} {{.Driver}};{{end}}'
+docker rm three
+~no-networks docker system prune --volumes </dev/null
+docker system df --format '{{.Type}}: {{.TotalCount}} {{.Active}}'
 docker system prune a
 docker system prune --frob
 ~no-networks docker system prune </dev/null
@@ -61,5 +68,6 @@ docker ps -aq | wc -l
 docker images --format '{{.Repository}}:{{.Tag}}' | sort
 ~reclaimed docker system prune -af | sort | sed 's/sha256:.*/ID/'
 docker images
+quiet docker volume rm $(docker volume ls -q)
 docker system df --format '{{.Type}}: {{.TotalCount}} {{.Active}} {{.Size}} {{.Reclaimable}}'
 docker system frob
