@@ -20,6 +20,7 @@ type match struct {
 	as   string // the name it gets in a folder
 	// under are the folders above that --parents makes, relative to root.
 	root, under string
+	parents     bool
 	entry       source.Entry
 	unpack      bool
 }
@@ -46,7 +47,7 @@ func (c *Copy) expand() ([]match, error) {
 		m.unpack = part.Unpack && source.IsTar(m.tree, m.name)
 		list = append(list, m)
 	}
-	if len(list) == 0 && !c.Parents {
+	if len(list) == 0 && !c.Parents && !c.none {
 		return nil, failed(nil, "%s failed: no source files were specified", c.command())
 	}
 	if _, folder := c.destination(); len(list) > 1 && !folder {
@@ -78,28 +79,29 @@ func (c *Copy) expandSource(src string) ([]match, error) {
 	}
 	list := make([]match, 0, len(names))
 	for _, n := range names {
-		excluded, err := c.excluded(n)
-		if err != nil {
-			return nil, err
-		}
-		if excluded {
-			continue
-		}
 		m, err := c.fromTree(n)
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, m)
+		excluded, err := c.excluded(&m)
+		if err != nil {
+			return nil, err
+		}
+		if !excluded {
+			list = append(list, m)
+		}
 	}
+	c.none = c.none || len(names) > 0
 	return list, nil
 }
 
-// excluded reports whether --exclude names a match of a wildcard itself.
-func (c *Copy) excluded(name string) (bool, error) {
-	if len(c.Exclude) == 0 {
+// excluded reports whether --exclude names a file that a wildcard matches. Of
+// a folder it is about what is in it.
+func (c *Copy) excluded(m *match) (bool, error) {
+	if len(c.Exclude) == 0 || m.entry.IsDir() {
 		return false, nil
 	}
-	ok, err := patternmatcher.MatchesOrParentMatches(path.Base(name), c.Exclude)
+	ok, err := patternmatcher.MatchesOrParentMatches(m.as, c.Exclude)
 	if err != nil {
 		return false, fmt.Errorf("exclude: %w", err)
 	}

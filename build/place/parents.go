@@ -60,7 +60,7 @@ func (c *Copy) parentsBelow(root, pattern string) ([]match, error) {
 		if err != nil {
 			return nil, err
 		}
-		m.root, m.under = root, strings.TrimPrefix(path.Dir("/"+n), "/")
+		m.parents, m.root, m.under = true, root, strings.TrimPrefix(path.Dir("/"+n), "/")
 		if n == "" {
 			m.as = ""
 		}

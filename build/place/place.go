@@ -64,6 +64,7 @@ type Copy struct {
 	Latest time.Time
 
 	expanded []match
+	none     bool                      // nothing to copy is no error: --exclude left nothing
 	sums     map[fileKey]digest.Digest // what Digest found
 }
 

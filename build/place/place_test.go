@@ -198,6 +198,67 @@ func layer(t *testing.T, c *place.Copy, below source.Tree) string {
 	return list(t, buf.Bytes())
 }
 
+// deep is the tree of BuildKit's documentation of --parents.
+const deep = `
+	t/a/b/c/d/foo =1
+	t/a/b/c/d/e/bay =2
+	t/a/b2/c/d/e/bar =3
+	t/a/b/c2/d/e/baz =4
+	t/a/b/c2/d/e2/baz =5
+`
+
+// TestParentsAndExclude holds to what BuildKit documents of --parents and
+// --exclude, by the names of the files that come out.
+func TestParentsAndExclude(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		tree, source, exclude, want string
+	}{
+		{deep, "/t/a/b/./c/d", "", "o/c/d/e/bay o/c/d/foo"},
+		{deep, "/t/a/b/c/d/.", "", "o/t/a/b/c/d/e/bay o/t/a/b/c/d/foo"},
+		{deep, "./t/a/b/c/d", "", "o/t/a/b/c/d/e/bay o/t/a/b/c/d/foo"},
+		{deep, "/t/a/./b/./c", "", "o/b/c/d/e/bay o/b/c/d/foo"},
+		{deep, "/t/a/./*/c", "", "o/b/c/d/e/bay o/b/c/d/foo o/b2/c/d/e/bar"},
+		{deep, "/t/a/b*/./c/**/e", "", "o/c/d/e/bar o/c/d/e/bay"},
+		{deep, "/t/a/b/c*/./d/**/baz /t/a/b*/./c/**/bar", "", "o/c/d/e/bar o/d/e/baz o/d/e2/baz"},
+		{deep, "/t/a/b9*/c", "", ""},
+		{deep, "/t/a/b/./c9*", "", ""},
+		{deep, "t", "**/baz t/a/b2", "o/t/a/b/c/d/e/bay o/t/a/b/c/d/foo"},
+	} {
+		c := place.Copy{From: tree(t, test.tree), Sources: strings.Fields(test.source), Exclude: strings.Fields(test.exclude), Dest: "/o/", Parents: true}
+		if got := fileNames(layer(t, &c, nil)); got != test.want {
+			t.Errorf("--parents %s: %s, want %s", test.source, got, test.want)
+		}
+	}
+	const images = "d1/1.png =1\nd1/2.txt =2\nd2/3.pdf =3\nd2/x/4.png =4\nd3/5.mp3 =5\n6.txt =6\n7.md =7"
+	for _, test := range []struct{ source, exclude, want string }{
+		{".", "*/*.png */*.mp3", "o/6.txt o/7.md o/d1/2.txt o/d2/3.pdf o/d2/x/4.png"},
+		{".", "**/*.png", "o/6.txt o/7.md o/d1/2.txt o/d2/3.pdf o/d3/5.mp3"},
+		{"d3/", "*.mp3", ""},
+		{"d*", "*.png *.mp3", "o/2.txt o/3.pdf o/x/4.png"},
+		{"d*", "*", ""},
+		{"[67].*", "*.txt", "o/7.md"},
+		{"[67].*", "*.txt *.md", ""},
+		{"d2", "* !x/4.png", "o/x/4.png"},
+	} {
+		c := place.Copy{From: tree(t, images), Sources: []string{test.source}, Exclude: strings.Fields(test.exclude), Dest: "/o/"}
+		if got := fileNames(layer(t, &c, nil)); got != test.want {
+			t.Errorf("--exclude %s of %s: %s, want %s", test.exclude, test.source, got, test.want)
+		}
+	}
+}
+
+// fileNames picks the names of files from a list.
+func fileNames(list string) string {
+	var names []string
+	for line := range strings.Lines(list) {
+		if name, _, _ := strings.Cut(strings.TrimSpace(line), " "); !strings.HasSuffix(name, "/") {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, " ")
+}
+
 func TestPlaceErrors(t *testing.T) {
 	t.Parallel()
 	for want, c := range map[string]place.Copy{

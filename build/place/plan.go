@@ -160,7 +160,7 @@ func (p *plan) place(i int, m *match) error {
 		return err
 	}
 	switch {
-	case p.c.Parents && m.tree == p.c.From:
+	case m.parents:
 		return p.placeUnder(i, m, dest)
 	case m.entry.IsDir():
 		return p.placeFolder(i, m, dest)

@@ -28,7 +28,7 @@ func (c *Copy) walk(ctx context.Context, m *match, visit func(rel, name string, 
 // excludePrefix is what paths start with that --exclude is matched against:
 // those of --parents are relative to its root, others to the source.
 func (m *match) excludePrefix() string {
-	if m.root == "" && m.under == "" {
+	if !m.parents {
 		return ""
 	}
 	return strings.TrimPrefix(path.Join(m.under, m.as), "/")
