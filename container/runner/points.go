@@ -70,7 +70,7 @@ func (r *rootfs) copyTarget(name string) (int, error) {
 	}
 	dir, made, err := inroot.MkdirAll(r.fd, path.Dir(name))
 	for _, d := range made {
-		r.made = append(r.made, point{Path: d, Dir: true})
+		r.note(point{Path: d, Dir: true})
 	}
 	if err != nil {
 		return -1, nil //nolint:nilerr // no place for it
