@@ -83,6 +83,7 @@ func stocked(t *testing.T) (b *box, mnt string) {
 	maker.run("push", "-q", addr+"/a:1")
 	b = newBox(t)
 	b.run("pull", "-q", addr+"/a:1")
+	b.run("import", "-q", busyboxRoot(t, b.dir), "tools:1")
 	for _, name := range []string{"lost", "base"} {
 		b.run("import", "-q", maker.path("b.tar"), name+":1")
 		shell(t, maker.dir, "head -c 1000000 /dev/urandom >b/more; tar -C b -cf b.tar .")
@@ -94,6 +95,12 @@ func stocked(t *testing.T) (b *box, mnt string) {
 	other := b.mount("--name", "done", addr+"/a:1")
 	shell(t, other, "printf x | dd of=noise conv=notrunc status=none; mkdir d; touch d/{1..50}")
 	b.run("umount", other)
+	b.run("volume", "create", "kept")
+	b.run("volume", "create", "old")
+	shell(t, b.store(), "head -c 700000 /dev/urandom >volumes/old/_data/file; ln volumes/old/_data/file volumes/old/_data/again; seq 9999 >volumes/kept/_data/file")
+	b.run("run", "--name", "user", "-v", "kept:/volume", "-v", "/anonymous", "tools:1", "/bin/sh", "-c", "seq 99999 >/anonymous/file")
+	shell(t, b.dir, "mkdir ctx; head -c 600000 /dev/urandom >ctx/noise; printf 'FROM tools:1\\nCOPY noise /a\\nRUN seq 50000 >/b\\n' >ctx/Dockerfile")
+	b.run("build", "-q", "ctx") // an image without a name, and three steps in the cache
 	b.strew(1_234_567)
 	return b, mnt
 }
@@ -113,19 +120,24 @@ func (b *box) strew(n int) {
 func TestDiskUsageIsTrue(t *testing.T) {
 	b, mnt := stocked(t)
 	u := b.df()
-	stored, files := b.du("blobs", "layers", "views", "state/tmp")
-	b.near("images and garbage", u["Images"].size+u["Garbage"].size, stored, files)
+	stored, files := b.du("blobs", "layers", "views", "state/tmp", "state/buildcache")
+	b.near("images, build cache and garbage", u["Images"].size+u["Garbage"].size+u["Build Cache"].size, stored, files)
 	upper, more := b.du("containers")
 	b.near("containers", u["Containers"].size, upper, more)
+	volumes, more := b.du("volumes")
+	b.near("volumes", u["Local Volumes"].size, volumes, more)
 	b.sharesAreTrue(u["Images"].size)
 
-	all := []string{"blobs", "layers", "views", "state", "containers"}
+	all := []string{"blobs", "layers", "views", "state", "containers", "volumes"}
 	for _, step := range []struct {
 		args    []string
 		promise func(u usage) int64 // what df says will become free; nil: nothing
 	}{
 		{args: []string{"image", "prune", "-f"}},
 		{args: []string{"container", "prune", "-f"}, promise: func(u usage) int64 { return u["Containers"].reclaimable }},
+		{args: []string{"volume", "prune", "-f"}},
+		{args: []string{"volume", "prune", "-af"}, promise: func(u usage) int64 { return u["Local Volumes"].reclaimable }},
+		{args: []string{"builder", "prune", "-af"}, promise: func(u usage) int64 { return u["Build Cache"].reclaimable }},
 		{args: []string{"image", "prune", "-af"}, promise: func(u usage) int64 { return u["Images"].reclaimable + u["Garbage"].reclaimable }},
 		{args: []string{"system", "prune", "-af"}, promise: func(u usage) int64 { return 0 }},
 	} {
@@ -170,7 +182,7 @@ func (b *box) sharesAreTrue(total int64) {
 	if unique > total || unique+shared < total*9/10 {
 		b.t.Errorf("unique %d and shared %d of %d bytes", unique, shared, total)
 	}
-	if len(all.Images) != 5 {
+	if len(all.Images) != 7 {
 		b.t.Errorf("%d images: %v", len(all.Images), all.Images)
 	}
 }

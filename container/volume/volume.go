@@ -236,12 +236,12 @@ func (s *Store) Remove(name string, users []string) error {
 	return nil
 }
 
-// Size is what a volume takes on disk, in bytes. Files with several names
-// count once.
+// Size is what a volume takes on disk, its record included, in bytes. Files with
+// several names count once.
 func (v *Volume) Size() (int64, error) {
 	var size int64
 	seen := map[uint64]bool{}
-	err := filepath.WalkDir(v.Mountpoint(), func(_ string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(v.dir, func(_ string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
