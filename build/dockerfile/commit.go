@@ -26,9 +26,11 @@ type change struct {
 	// container says that the step is told of as one that runs in a container,
 	// as docker's builder does also for those that change the config alone.
 	container bool
-	make      func(context.Context) (digest.Digest, error) // its layer, or ""; nil: it has none
-	id        string
-	hidden    bool // it depends on more than createdBy tells
+	// check, if not nil, finds what keeps the step from being done.
+	check  func(context.Context) error
+	make   func(context.Context) (digest.Digest, error) // its layer, or ""; nil: it has none
+	id     string
+	hidden bool // it depends on more than createdBy tells
 }
 
 // keyVersion changes when the same instruction is to give another layer than
@@ -113,6 +115,11 @@ func (r *stageRun) find(key digest.Digest, c *change) (imagestore.CacheRecord, b
 // carryOut does what a step does, and tells of it.
 func (r *stageRun) carryOut(ctx context.Context, c *change) (rec imagestore.CacheRecord, err error) {
 	rec = imagestore.CacheRecord{Title: r.code, Data: c.createdBy}
+	if c.check != nil {
+		if err := c.check(ctx); err != nil {
+			return rec, err
+		}
+	}
 	if c.container {
 		c.id = newID()
 		r.tell(Event{Kind: Running, ID: c.id})

@@ -164,11 +164,9 @@ func (r *stageRun) workdir(ctx context.Context, before digest.Digest, in *instru
 		return err
 	}
 	dir := path.Clean(r.s.config.WorkingDir)
-	if err := r.checkFolder(ctx, dir); err != nil {
-		return err
-	}
 	return r.commit(ctx, change{
 		before: before, createdBy: r.comment("WORKDIR " + dir), container: true,
-		make: func(ctx context.Context) (digest.Digest, error) { return r.makeFolder(ctx, dir) },
+		check: func(ctx context.Context) error { return r.checkFolder(ctx, dir) },
+		make:  func(ctx context.Context) (digest.Digest, error) { return r.makeFolder(ctx, dir) },
 	})
 }

@@ -33,14 +33,13 @@ func buildCommand() *cli.Command {
 // buildArgsCount wants one argument, in docker's words.
 func buildArgsCount(c *cli.Context) error { return exactArgs(1)(c) }
 
-// buildFlags are docker's. Those that only its own builder has a use for are
-// hidden and do nothing.
+// buildFlags are docker's.
 func buildFlags() []cli.Flag {
 	return append([]cli.Flag{
 		&cli.StringSliceFlag{Name: "build-arg", Usage: "Set build-time variables"},
 		&cli.StringSliceFlag{Name: "cache-from", Usage: "Images to consider as cache sources"},
 		&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "Name of the Dockerfile (default \"PATH/Dockerfile\")"},
-		&cli.StringFlag{Name: "iidfile", Usage: "Write the image ID to the `file`"},
+		&cli.StringFlag{Name: "iidfile", Usage: "Write the image ID to the file"},
 		&cli.StringSliceFlag{Name: "label", Usage: "Set metadata for an image"},
 		&cli.StringFlag{Name: "network", Usage: "Set the networking mode for the RUN instructions during build: host (the default) or none"},
 		&cli.BoolFlag{Name: "no-cache", Usage: "Do not use cache when building the image"},
@@ -57,14 +56,16 @@ func buildFlags() []cli.Flag {
 	}, append(buildRunFlags(), idleBuildFlags()...)...)
 }
 
-// idleBuildFlags are accepted for the sake of scripts.
+// idleBuildFlags are accepted for the sake of scripts: they are about sending
+// the context to a daemon, its content trust, and containers that stay behind,
+// of which there are none here.
 func idleBuildFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.BoolFlag{Name: "compress", Hidden: true},
-		&cli.BoolFlag{Name: "disable-content-trust", Hidden: true},
-		&cli.BoolFlag{Name: "force-rm", Hidden: true},
-		&cli.BoolFlag{Name: "rm", Hidden: true},
-		&cli.StringFlag{Name: "isolation", Hidden: true},
+		&cli.BoolFlag{Name: "compress", Usage: "Compress the build context using gzip"},
+		&cli.BoolFlag{Name: "disable-content-trust", Usage: "Skip image verification (default true)"},
+		&cli.BoolFlag{Name: "force-rm", Usage: "Always remove intermediate containers"},
+		&cli.BoolFlag{Name: "rm", Usage: "Remove intermediate containers after a successful build (default true)"},
+		&cli.StringFlag{Name: "isolation", Usage: "Container isolation technology"},
 	}
 }
 

@@ -33,6 +33,7 @@ type buildPrinter struct {
 	waiting map[int]*bytes.Buffer
 	ended   map[int]bool
 	steps   map[int]*plainStep // of the plain form, by number
+	clipped map[int]bool       // stages with more output than can wait
 	partial map[int]bool       // stages whose last output did not end its line
 }
 
@@ -47,7 +48,7 @@ func newBuildPrinter(c *cli.Context, outputs []output.Spec) (*buildPrinter, erro
 	e := envOf(c)
 	p := &buildPrinter{
 		out: e.stdout, stderr: e.stderr, waiting: map[int]*bytes.Buffer{}, ended: map[int]bool{},
-		steps: map[int]*plainStep{}, partial: map[int]bool{},
+		steps: map[int]*plainStep{}, clipped: map[int]bool{}, partial: map[int]bool{},
 	}
 	if slices.ContainsFunc(outputs, func(s output.Spec) bool { return s.ToStdout() }) {
 		p.out = e.stderr
@@ -83,12 +84,33 @@ func (p *buildPrinter) event(e dockerfile.Event) {
 		}
 		w = p.waiting[e.Stage]
 	}
+	if e.Kind == dockerfile.Output && p.clip(w, &e) {
+		return
+	}
 	p.classic(w, e)
 	switch e.Kind {
 	case dockerfile.StageEnds, dockerfile.StageSkips, dockerfile.StepFails:
 		p.ended[e.Stage] = true
 		p.advance()
 	}
+}
+
+// maxWaiting is how much may wait, in bytes, of the output of a stage that is
+// not shown yet.
+const maxWaiting = 16 << 20
+
+// clip drops output of a stage that has more waiting than that, and says so
+// once.
+func (p *buildPrinter) clip(w io.Writer, e *dockerfile.Event) (dropped bool) {
+	waiting, ok := w.(*bytes.Buffer)
+	if !ok || waiting.Len() < maxWaiting {
+		return false
+	}
+	if !p.clipped[e.Stage] {
+		p.clipped[e.Stage] = true
+		fmt.Fprintf(w, "\n[output clipped, %d MiB reached]\n", maxWaiting>>20)
+	}
+	return true
 }
 
 // advance goes on to the next stage that has not ended, and shows what came of

@@ -6,9 +6,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"path"
 
 	"github.com/docker/go-units"
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/urfave/cli/v2"
 
 	"unio/build/dockerfile"
@@ -46,7 +48,7 @@ func (e *env) openLayers(ctx context.Context, diffIDs []digest.Digest) (layermou
 func buildRunFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringSliceFlag{Name: "add-host", Usage: "Add a custom host-to-IP mapping (\"host:ip\")"},
-		&cli.StringFlag{Name: "cgroup-parent", Hidden: true},
+		&cli.StringFlag{Name: "cgroup-parent", Usage: "Set the parent cgroup for the \"RUN\" instructions during build"},
 		&cli.IntFlag{Name: "cpu-period", Usage: "Limit the CPU CFS (Completely Fair Scheduler) period"},
 		&cli.IntFlag{Name: "cpu-quota", Usage: "Limit the CPU CFS (Completely Fair Scheduler) quota"},
 		&cli.IntFlag{Name: "cpu-shares", Aliases: []string{"c"}, Usage: "CPU shares (relative weight)"},
@@ -87,14 +89,20 @@ func (e *env) buildRunner(c *cli.Context) (dockerfile.Runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	hosts := c.StringSlice("add-host")
-	return func(ctx context.Context, p *dockerfile.Program) (int, error) {
-		return e.runStep(ctx, p, limits, hosts)
-	}, nil
+	set := stepSettings{limits: limits, hosts: c.StringSlice("add-host"), cgroupParent: c.String("cgroup-parent")}
+	return func(ctx context.Context, p *dockerfile.Program) (int, error) { return e.runStep(ctx, p, set) }, nil
 }
 
-// runStep runs one program until it ends or the build is given up.
-func (e *env) runStep(ctx context.Context, p *dockerfile.Program, o runspec.Options, hosts []string) (int, error) {
+// stepSettings are what the command line says of all programs of RUN.
+type stepSettings struct {
+	limits       runspec.Options
+	hosts        []string
+	cgroupParent string
+}
+
+// describe says what a program of RUN sees.
+func (set *stepSettings) describe(p *dockerfile.Program) (*specs.Spec, []runspec.File, error) {
+	o := set.limits
 	o.ID, o.Root, o.Args = containerID(p.ID), p.Root, p.Args
 	o.SetEntrypoint = true
 	o.Namespaces.Network = p.Network
@@ -106,14 +114,26 @@ func (e *env) runStep(ctx context.Context, p *dockerfile.Program, o runspec.Opti
 	config.Env = p.Env
 	spec, err := runspec.New(config, o)
 	if err != nil {
-		return 0, err
+		return nil, nil, err
 	}
-	files, err := runspec.NetFiles(spec, runspec.NetOptions{ExtraHosts: hosts})
+	if set.cgroupParent != "" {
+		spec.Linux.CgroupsPath = path.Join("/", set.cgroupParent, o.ID)
+	}
+	files, err := runspec.NetFiles(spec, runspec.NetOptions{ExtraHosts: set.hosts})
+	return spec, files, err
+}
+
+// runStep runs one program until it ends or the build is given up.
+func (e *env) runStep(ctx context.Context, p *dockerfile.Program, set stepSettings) (int, error) {
+	spec, files, err := set.describe(p)
 	if err != nil {
 		return 0, err
 	}
+	for _, warning := range runner.Warnings(spec.Linux.Resources) {
+		fmt.Fprintf(p.Output, " ---> [Warning] %s\n", warning)
+	}
 	proc, err := runner.Start(ctx, runner.Options{
-		ID: o.ID, Spec: spec, Files: files, Command: e.command("runner"),
+		ID: path.Base(spec.Linux.CgroupsPath), Spec: spec, Files: files, Command: e.command("runner"),
 		Stdout: p.Output, Stderr: p.Output, Tied: true, ClearAll: true, Log: e.log,
 	})
 	var failed *runner.StartError
