@@ -34,3 +34,6 @@ quiet sh -c 'printf "FROM scratch\nCOPY a.txt /\n" > ctx/scratch'
 ~build-client docker build -t UPPER ctx
 ~build-client docker build -t a:b:c ctx
 ~build-error docker build - < ctx/Dockerfile
+docker builder --help 2>/dev/null
+docker build --help 2>/dev/null | head -3
+docker build --help 2>/dev/null | grep -o -- '--[a-z-]*' | grep -vxE -- '--(output|squash|progress|secret|ssh|registries|tls-ca|insecure-registry)' | sort -u
