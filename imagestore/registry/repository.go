@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/distribution/reference"
@@ -33,6 +34,8 @@ type repository struct {
 	path   string // library/busybox
 	host   string // where the API answers, with port
 	scheme string
+
+	chunk atomic.Int64 // bytes of an upload that pass in one request, once a larger one was refused
 }
 
 // repository finds out how the registry of a reference is reached. It returns

@@ -19,6 +19,9 @@ const (
 	// keep only what came by requests that ended well, and a proxy before them
 	// passes a request on when it has all of it.
 	uploadChunk = 32 << 20
+	// leastChunk is how small requests may become for proxies that refuse
+	// larger ones, as nginx does above its client_max_body_size.
+	leastChunk = 256 << 10
 	// worthNoting is the size in bytes from which an upload is noted in the
 	// store, to go on after a kill.
 	worthNoting = 1 << 20
@@ -72,7 +75,7 @@ func (r *repository) upload(ctx context.Context, u *upload) (ocispec.Descriptor,
 			p.forgive()
 		}
 		begun := u.s != nil
-		again := u.mends(err) || transient(err) || begun && unreachable(err) || hasStatus(err, http.StatusUnauthorized) && begun
+		again := u.mends(err) || u.shrinks(err) || transient(err) || begun && unreachable(err) || hasStatus(err, http.StatusUnauthorized) && begun
 		u.suspect = true
 		if err := p.next(ctx, err, again); err != nil {
 			return desc, err
@@ -121,7 +124,33 @@ func (u *upload) mends(err error) bool {
 	}
 	u.repo.c.log.Debug("upload in parts refused, sending the blob as a whole", "error", err)
 	u.s, u.whole = nil, true
+	if u.note != nil {
+		_ = u.note.Write(noted{}) // nobody is to go on with that
+	}
 	return true
+}
+
+// shrinks reports whether smaller requests may pass where one was too large.
+// The size holds for what is sent to this repository from now on.
+func (u *upload) shrinks(err error) bool {
+	if !hasStatus(err, http.StatusRequestEntityTooLarge) || u.s == nil || u.whole {
+		return false
+	}
+	size := u.chunk() / 4
+	if size < max(leastChunk, u.s.least) {
+		return false
+	}
+	u.repo.c.log.Debug("request too large, sending smaller ones", "bytes", size)
+	u.repo.chunk.Store(size)
+	return true
+}
+
+// chunk is how many bytes the next request may have.
+func (u *upload) chunk() int64 {
+	if n := u.repo.chunk.Load(); n > 0 {
+		return n
+	}
+	return max(u.repo.c.o.Chunk, u.s.least)
 }
 
 // try brings the upload from where it stands to its end.
@@ -235,7 +264,7 @@ func (u *upload) patch(ctx context.Context) error {
 
 // body is what the next request sends, and how much that is where it is known.
 func (u *upload) body(w *watch) (*chunkBody, int64) {
-	size := max(u.repo.c.o.Chunk, u.s.least)
+	size := u.chunk()
 	desc, ok := u.out.src.known()
 	if u.whole {
 		size = 1<<63 - 1

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
@@ -273,6 +274,41 @@ func TestUploadAsAWhole(t *testing.T) {
 		})
 		mustPushInChunks(t, f, st)
 		checkUpload(t, f, st)
+	})
+}
+
+// A proxy before a registry may refuse large requests.
+func TestUploadInSmallerChunks(t *testing.T) {
+	const most = 600 << 10
+	eachSource(t, func(t *testing.T, f *fakeRegistry, st *imagestore.Store) {
+		tooLarge := 0
+		f.on("PATCH", "", func(w http.ResponseWriter, r *http.Request) bool {
+			head, _ := io.ReadAll(io.LimitReader(r.Body, most+1))
+			if len(head) > most {
+				tooLarge++
+				w.WriteHeader(http.StatusRequestEntityTooLarge)
+				return true
+			}
+			r.Body = io.NopCloser(bytes.NewReader(head))
+			return false
+		})
+		c, _ := newClient(t, func(o *Options) { o.Chunk = 2 << 20 })
+		if _, err := c.Push(t.Context(), st, f.host+"/x:1", PushOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		checkUpload(t, f, st)
+		if tooLarge != 1 {
+			t.Errorf("%d requests were too large", tooLarge)
+		}
+		f.on("PATCH", "", func(w http.ResponseWriter, _ *http.Request) bool {
+			w.WriteHeader(http.StatusRequestEntityTooLarge)
+			return true
+		})
+		clear(f.blobs)
+		c, _ = newClient(t, inChunks)
+		if _, err := c.Push(t.Context(), st, f.host+"/x:1", PushOptions{}); err == nil || !strings.Contains(err.Error(), "413") {
+			t.Errorf("where nothing is small enough: %v", err)
+		}
 	})
 }
 
