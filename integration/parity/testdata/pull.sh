@@ -40,7 +40,6 @@ docker pull 127.0.0.1:1/x:y
 docker pull nowhere.invalid/x:y
 docker pull busybox
 ~content-trust docker pull --disable-content-trust -q $REGISTRY/both/base:1
-~pull-platform docker pull --platform linux/arm64 $REGISTRY/both/chain:1
 docker pull --platform linux/amd64 $REGISTRY/both/base:1
 docker pull --platform a/b/c/d $REGISTRY/both/base:1
 docker pull --platform frob $REGISTRY/both/base:1
@@ -56,3 +55,5 @@ docker pull -q $(cat digest)
 docker images
 docker images --digests
 docker rmi $(cat digest)
+# what shows IDs on one side only
+~pull-platform docker pull --platform linux/arm64 $REGISTRY/both/chain:1
