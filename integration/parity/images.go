@@ -1,7 +1,53 @@
 package parity
 
+import "slices"
+
 // imageDifferences are those of the commands that manage images.
 func imageDifferences() []Difference {
+	return slices.Concat(commandLineDifferences(), filterDifferences(), inspectDifferences(), importDifferences())
+}
+
+// commandLineDifferences are those of command lines and help.
+func commandLineDifferences() []Difference {
+	return []Difference{
+		{
+			Name: "own-name", Reason: "where docker speaks of itself unio does",
+			Docker: []Rewrite{{`Docker`, "docker"}},
+		},
+		{
+			Name: "mounted-folder", Reason: "unio takes a mounted folder for a container",
+			Unio: []Rewrite{{`CONTAINER\|DIR`, "CONTAINER"}},
+		},
+		{
+			Name: "own-flags", Reason: "flags of unio's own: `--tree` as a tree of images, `--quiet`; and `--platform`, which the client hides because dockerd 20.10 does not know it",
+			Unio: []Rewrite{{`(?m)^.*--(tree|quiet|platform|progress)\b.*\n`, ""}}, Docker: []Rewrite{{`(?m)^.*--(tree|quiet|platform|progress)\b.*\n`, ""}},
+		},
+		{
+			Name: "row-type", Reason: "errors of templates name Go types of the program",
+			Docker: []Rewrite{{`\*(?:formatter|image|registry)\.\w+`, "TYPE"}}, Unio: []Rewrite{{`\*main\.\w+`, "TYPE"}},
+		},
+		{
+			Name: "srun", Reason: "the client 28.2 prints `SRun` for `Run` below a wrong number of arguments",
+			Docker: []Rewrite{{`(?m)^SRun`, "Run"}},
+		},
+		{
+			Name: "empty-name", Reason: "an empty name leads docker to an address that its daemon does not know, or to an image without a name; unio says that it is no reference",
+			Docker: []Rewrite{{`page not found|No such image: (?m:$)`, "invalid reference format"}},
+		},
+		{
+			Name: "reference-case", Reason: "docker 28 names the repository that must be lowercase, as unio does; 20.10 does not",
+			Docker: []Rewrite{{`repository name must be`, "repository name (X) must be"}},
+			Unio:   []Rewrite{{`repository name \(\S+\) must be`, "repository name (X) must be"}},
+		},
+		{
+			Name: "ipv6-host", Reason: "docker 28 takes registries by IPv6 address in a name; dockerd 20.10 does not",
+			Docker: []Rewrite{{`Error: invalid reference format\n`, ""}}, Codes: []int{1, 0},
+		},
+	}
+}
+
+// filterDifferences are those of --filter, and of what a prune says.
+func filterDifferences() []Difference {
 	return []Difference{
 		{
 			Name: "capital-invalid", Reason: "docker 20.10 says `Invalid filter`, docker 28 `invalid filter`; unio says the latter",
@@ -20,18 +66,19 @@ func imageDifferences() []Difference {
 			Docker: []Rewrite{{`Error: Invalid filter 'until'\n`, ""}}, Unio: []Rewrite{{`(?s).+`, ""}}, Codes: []int{1, 0},
 		},
 		{
-			Name: "ipv6-host", Reason: "docker 28 takes registries by IPv6 address in a name; dockerd 20.10 does not",
-			Docker: []Rewrite{{`Error: invalid reference format\n`, ""}}, Codes: []int{1, 0},
+			Name: "prune-dangling", Reason: "docker's client sends a value of its own for `dangling` along, and the daemon takes that for a nonsense one; unio refuses it",
+			Docker: []Rewrite{{`Total reclaimed space: 0B\n`, ""}}, Unio: []Rewrite{{`Error: invalid filter 'dangling=\[frob\]'\n`, ""}}, Codes: []int{0, 1},
 		},
 		{
-			Name: "reference-case", Reason: "docker 28 names the repository that must be lowercase, as unio does; 20.10 does not",
-			Docker: []Rewrite{{`repository name must be`, "repository name (X) must be"}},
-			Unio:   []Rewrite{{`repository name \(\S+\) must be`, "repository name (X) must be"}},
+			Name: "reclaimed", Reason: "docker counts the content of layers that went; unio says how much of the disk is free again, blocks, indexes, configs and manifests included",
+			Docker: []Rewrite{{`(reclaimed space:) \S+`, "$1"}}, Unio: []Rewrite{{`(reclaimed space:) \S+`, "$1"}},
 		},
-		{
-			Name: "empty-name", Reason: "an empty name leads docker to an address that its daemon does not know, or to an image without a name; unio says that it is no reference",
-			Docker: []Rewrite{{`page not found|No such image: (?m:$)`, "invalid reference format"}},
-		},
+	}
+}
+
+// inspectDifferences are those of inspect.
+func inspectDifferences() []Difference {
+	return []Difference{
 		{
 			Name: "twice-missing", Reason: "docker 20.10 says twice that there is no such image",
 			Docker: []Rewrite{{`no such image: \S+: `, ""}},
@@ -59,9 +106,19 @@ func imageDifferences() []Difference {
 			Name: "inspect-kinds", Reason: "unio has no networks, plugins, nodes and other things of a cluster to inspect",
 			Docker: []Rewrite{{`must be one of .*`, "must be one of"}}, Unio: []Rewrite{{`must be one of .*`, "must be one of"}},
 		},
+	}
+}
+
+// importDifferences are those of import, export and changes to configs.
+func importDifferences() []Difference {
+	return []Difference{
 		{
 			Name: "change-stopsignal", Reason: "docker 28 takes STOPSIGNAL as a change of import and commit; 20.10 does not",
 			Docker: []Rewrite{{`Error: stopsignal is not a valid change command\n`, ""}}, Unio: []Rewrite{{`sha256:\S+\n`, ""}}, Codes: []int{1, 0},
+		},
+		{
+			Name: "change-signal", Reason: "unio looks at the signal's name, docker 20.10 does not get so far",
+			Docker: []Rewrite{{`stopsignal is not a valid change command`, "X"}}, Unio: []Rewrite{{`(?i)invalid signal: FROB`, "X"}},
 		},
 		{
 			Name: "import-zstd", Reason: "dockerd 20.10 cannot read zstd, docker 28 and unio can",
@@ -80,44 +137,12 @@ func imageDifferences() []Difference {
 			Docker: []Rewrite{{`error during connect.*`, "X"}}, Unio: []Rewrite{{`Error: folder is a folder; import takes a tar`, "X"}},
 		},
 		{
-			Name: "change-signal", Reason: "unio looks at the signal's name, docker 20.10 does not get so far",
-			Docker: []Rewrite{{`stopsignal is not a valid change command`, "X"}}, Unio: []Rewrite{{`(?i)invalid signal: FROB`, "X"}},
-		},
-		{
-			Name: "reclaimed", Reason: "docker counts the content of layers that went; unio says how much of the disk is free again, blocks, indexes, configs and manifests included",
-			Docker: []Rewrite{{`(reclaimed space:) \S+`, "$1"}}, Unio: []Rewrite{{`(reclaimed space:) \S+`, "$1"}},
-		},
-		{
-			Name: "prune-dangling", Reason: "docker's client sends a value of its own for `dangling` along, and the daemon takes that for a nonsense one; unio refuses it",
-			Docker: []Rewrite{{`Total reclaimed space: 0B\n`, ""}}, Unio: []Rewrite{{`Error: invalid filter 'dangling=\[frob\]'\n`, ""}}, Codes: []int{0, 1},
-		},
-		{
-			Name: "own-name", Reason: "where docker speaks of itself unio does",
-			Docker: []Rewrite{{`Docker`, "docker"}},
-		},
-		{
-			Name: "mounted-folder", Reason: "unio takes a mounted folder for a container",
-			Unio: []Rewrite{{`CONTAINER\|DIR`, "CONTAINER"}},
-		},
-		{
 			Name: "export-root", Reason: "unio's export begins with the root folder itself, whose owner and mode docker drops",
 			Unio: []Rewrite{{`(?m)^\./\n`, ""}},
 		},
 		{
 			Name: "export-owners", Reason: "docker adds the names that this machine has for the owners in an image; unio writes their numbers only",
 			Docker: []Rewrite{{`root/root +`, "0/0 "}}, Unio: []Rewrite{{`0/0 +`, "0/0 "}},
-		},
-		{
-			Name: "own-flags", Reason: "flags of unio's own: `--tree` as a tree of images, `--quiet`; and `--platform`, which the client hides because dockerd 20.10 does not know it",
-			Unio: []Rewrite{{`(?m)^.*--(tree|quiet|platform|progress)\b.*\n`, ""}}, Docker: []Rewrite{{`(?m)^.*--(tree|quiet|platform|progress)\b.*\n`, ""}},
-		},
-		{
-			Name: "row-type", Reason: "errors of templates name Go types of the program",
-			Docker: []Rewrite{{`\*(?:formatter|image|registry)\.\w+`, "TYPE"}}, Unio: []Rewrite{{`\*main\.\w+`, "TYPE"}},
-		},
-		{
-			Name: "srun", Reason: "the client 28.2 prints `SRun` for `Run` below a wrong number of arguments",
-			Docker: []Rewrite{{`(?m)^SRun`, "Run"}},
 		},
 	}
 }
