@@ -101,7 +101,7 @@ func list(t *testing.T, layer []byte) string {
 	}
 }
 
-const context = `
+const files = `
 	a.txt =A
 	b.txt 0755 =B
 	link -> d
@@ -176,16 +176,16 @@ func TestPlace(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			test.c.From = tree(t, context)
-			if got := layer(t, &test.c, tree(t, image)); got != test.want {
+			test.c.From = tree(t, files)
+			if got := layerOf(t, &test.c, tree(t, image)); got != test.want {
 				t.Errorf("got\n%swant\n%s", got, test.want)
 			}
 		})
 	}
 }
 
-// layer runs a copy as a build does, digest first.
-func layer(t *testing.T, c *place.Copy, below source.Tree) string {
+// layerOf runs a copy as a build does, digest first.
+func layerOf(t *testing.T, c *place.Copy, below source.Tree) string {
 	t.Helper()
 	var buf bytes.Buffer
 	_, err := c.Digest(t.Context())
@@ -226,7 +226,7 @@ func TestParentsAndExclude(t *testing.T) {
 		{deep, "t", "**/baz t/a/b2", "o/t/a/b/c/d/e/bay o/t/a/b/c/d/foo"},
 	} {
 		c := place.Copy{From: tree(t, test.tree), Sources: strings.Fields(test.source), Exclude: strings.Fields(test.exclude), Dest: "/o/", Parents: true}
-		if got := fileNames(layer(t, &c, nil)); got != test.want {
+		if got := fileNames(layerOf(t, &c, nil)); got != test.want {
 			t.Errorf("--parents %s: %s, want %s", test.source, got, test.want)
 		}
 	}
@@ -242,7 +242,7 @@ func TestParentsAndExclude(t *testing.T) {
 		{"d2", "* !x/4.png", "o/x/4.png"},
 	} {
 		c := place.Copy{From: tree(t, images), Sources: []string{test.source}, Exclude: strings.Fields(test.exclude), Dest: "/o/"}
-		if got := fileNames(layer(t, &c, nil)); got != test.want {
+		if got := fileNames(layerOf(t, &c, nil)); got != test.want {
 			t.Errorf("--exclude %s of %s: %s, want %s", test.exclude, test.source, got, test.want)
 		}
 	}
@@ -274,8 +274,8 @@ func TestPlaceErrors(t *testing.T) {
 		"failed to copy files: failed to create new directory: mkdir /opt/file: not a directory":                    {Sources: []string{"a.txt"}, Dest: "/opt/file/"},
 		"failed to copy files: lstat /opt/file/x: not a directory":                                                  {Sources: []string{"a.txt"}, Dest: "/opt/file/x/y"},
 	} {
-		c.From = tree(t, context)
-		if got := layer(t, &c, tree(t, image)); got != want {
+		c.From = tree(t, files)
+		if got := layerOf(t, &c, tree(t, image)); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	}
@@ -295,7 +295,7 @@ func TestAddUnpacks(t *testing.T) {
 	defer from.Close()
 	c := place.Copy{From: from, Sources: []string{"x.tar"}, Dest: "/to", Add: true}
 	want := "to/ 755 0:0\nto/etc/ 755 0:0\nto/etc/shadow 644 0:0 =no\nto/in/ 700 4:5\nto/in/f 640 4:5 =F\nto/lnk 777 0:0 -> /etc\n"
-	if got := layer(t, &c, nil); got != want {
+	if got := layerOf(t, &c, nil); got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}
 }
