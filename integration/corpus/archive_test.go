@@ -224,29 +224,38 @@ func (b *built) settings() map[string]string {
 	return out
 }
 
-// differences compares what unio made with what another builder made.
+// differences compares what unio made with what another builder made. A part
+// that is said to differ must.
 func (c *dockerfileCase) differences(e engine, ours, theirs *built) []string {
+	if e == buildah { // it puts what is set again at the end
+		sortEnv(ours)
+		sortEnv(theirs)
+	}
+	found := map[string][]string{
+		"config": compareMaps("config", ours.settings(), theirs.settings()),
+		"tree":   compareMaps("tree", ours.tree(), theirs.tree()),
+	}
+	if e != buildah { // it writes its layers by other rules; the tree is the same
+		found["layers"] = compareLayers(full(ours.spelledOut()), full(theirs.spelledOut()))
+	}
 	var list []string
-	if c.compared(e, "config") {
-		if e == buildah { // it puts what is set again at the end
-			sortEnv(ours)
-			sortEnv(theirs)
+	for part, differ := range found {
+		switch why := c.differs[e][part]; {
+		case why == "":
+			list = append(list, differ...)
+		case len(differ) == 0:
+			list = append(list, fmt.Sprintf("the %s is the same, but is said to differ: %s", part, why))
 		}
-		list = append(list, compareMaps("config", ours.settings(), theirs.settings())...)
 	}
-	if c.compared(e, "tree") {
-		list = append(list, compareMaps("tree", ours.tree(), theirs.tree())...)
+	return list
+}
+
+func compareLayers(ours, theirs []map[string]string) (list []string) {
+	if len(ours) != len(theirs) {
+		return []string{fmt.Sprintf("%d layers, the other %d", len(ours), len(theirs))}
 	}
-	// buildah writes its layers by other rules; the tree is the same.
-	if e == buildah || !c.compared(e, "layers") {
-		return list
-	}
-	ourLayers, theirLayers := full(ours.spelledOut()), full(theirs.spelledOut())
-	if len(ourLayers) != len(theirLayers) {
-		return append(list, fmt.Sprintf("%d layers, the other %d", len(ourLayers), len(theirLayers)))
-	}
-	for i := range ourLayers {
-		list = append(list, compareMaps(fmt.Sprintf("layer %d", i+1), ourLayers[i], theirLayers[i])...)
+	for i := range ours {
+		list = append(list, compareMaps(fmt.Sprintf("layer %d", i+1), ours[i], theirs[i])...)
 	}
 	return list
 }

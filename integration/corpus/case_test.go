@@ -67,23 +67,31 @@ func (c *dockerfileCase) option(line string) error {
 			c.engines = append(c.engines, engine(e))
 		}
 	case "differs":
-		words := strings.SplitN(value, " ", 3)
-		if len(words) < 3 || !slices.Contains([]string{"layers", "tree", "config"}, words[1]) {
-			return fmt.Errorf("%s: %q needs an engine, a part and a reason", c.name, line)
-		}
-		e := engine(words[0])
-		if c.differs[e] == nil {
-			c.differs[e] = map[string]string{}
-		}
-		c.differs[e][words[1]] = words[2]
+		return c.difference(value)
 	case "fails":
 		c.fails = true
 	}
 	return nil
 }
 
-// compared reports whether a part is compared with what an engine made.
-func (c *dockerfileCase) compared(e engine, part string) bool { return c.differs[e][part] == "" }
+// difference reads "ENGINE PART[,PART] why".
+func (c *dockerfileCase) difference(value string) error {
+	words := strings.SplitN(value, " ", 3)
+	if len(words) < 3 {
+		return fmt.Errorf("%s: %q needs an engine, a part and a reason", c.name, value)
+	}
+	e := engine(words[0])
+	if c.differs[e] == nil {
+		c.differs[e] = map[string]string{}
+	}
+	for part := range strings.SplitSeq(words[1], ",") {
+		if !slices.Contains([]string{"layers", "tree", "config"}, part) {
+			return fmt.Errorf("%s: unknown part %q", c.name, part)
+		}
+		c.differs[e][part] = words[2]
+	}
+	return nil
+}
 
 // write makes the build context.
 func (c *dockerfileCase) write(t *testing.T) string {

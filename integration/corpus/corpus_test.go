@@ -1,6 +1,7 @@
 package corpus
 
 import (
+	"fmt"
 	"os"
 	"regexp"
 	"slices"
@@ -99,5 +100,21 @@ func TestCorpusSize(t *testing.T) {
 	real := slices.DeleteFunc(slices.Clone(cases), func(c *dockerfileCase) bool { return !strings.HasPrefix(c.name, "real-") })
 	if len(cases) < 30 || len(real) < 8 {
 		t.Errorf("%d cases, %d real ones", len(cases), len(real))
+	}
+}
+
+// TestDifferencesAreDocumented holds the table in docs/parity.md to what the
+// cases say.
+func TestDifferencesAreDocumented(t *testing.T) {
+	data, err := os.ReadFile("../../docs/parity.md")
+	must(t, err)
+	for _, c := range readCases(t) {
+		for e, parts := range c.differs {
+			for _, why := range parts {
+				if row := fmt.Sprintf("| %s | %s | %s |\n", c.name, e, why); strings.Count(string(data), row) != 1 {
+					t.Errorf("docs/parity.md lacks: %s", row)
+				}
+			}
+		}
 	}
 }

@@ -9,7 +9,7 @@
 //	args: WORDS               further arguments of build
 //	prepare: COMMAND          run by a shell in the context first, for links and modes
 //	only: ENGINE…             the builders that know all of its instructions
-//	differs: ENGINE PART why  PART (layers, tree, config) is not compared, for this reason
+//	differs: ENGINE PART why  PART (layers, tree, config; several with commas) differs, for this reason
 //	fails                     the build fails; what the last line of stderr says is compared
 //
 // Anything else in front is a comment. The images bb:1 (busybox with users) and
