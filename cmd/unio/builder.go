@@ -46,7 +46,7 @@ func builderPrune(c *cli.Context) error {
 		if o.All {
 			what = "all build cache."
 		}
-		if ok, err := confirm(e, "WARNING! This will remove "+what+"\n"); !ok || err != nil {
+		if ok, err := confirm(c.Context, e, "WARNING! This will remove "+what+"\n"); !ok || err != nil {
 			return err
 		}
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -140,8 +139,12 @@ func loginAgain(ctx context.Context, e *env, store *registry.Credentials, client
 	return true, err
 }
 
-// noTerminal is docker's sentence, capital and all.
-const noTerminal = "Cannot perform an interactive login from a non TTY device"
+// Docker's sentences, capitals and all.
+const (
+	noTerminal = "Cannot perform an interactive login from a non TTY device"
+	noUsername = "Non-null Username Required"
+	noPassword = "Password Required"
+)
 
 // askCredential takes name and secret from the flags, stdin or the terminal.
 func askCredential(c *cli.Context, e *env) (registry.Credential, error) {
@@ -161,29 +164,26 @@ func askCredential(c *cli.Context, e *env) (registry.Credential, error) {
 	if !ok || !term.IsTerminal(int(stdin.Fd())) {
 		return cred, errors.New(noTerminal)
 	}
-	return askTerminal(e, stdin, cred)
+	return askTerminal(c.Context, e, stdin, cred)
 }
 
-func askTerminal(e *env, stdin *os.File, cred registry.Credential) (registry.Credential, error) {
+func askTerminal(ctx context.Context, e *env, stdin *os.File, cred registry.Credential) (registry.Credential, error) {
 	if cred.Username == "" {
-		fmt.Fprint(e.stdout, "Username: ")
-		text, err := bufio.NewReader(stdin).ReadString('\n')
+		name, err := e.ask(ctx, "Username: ")
 		if err != nil {
 			return cred, fmt.Errorf("read the username: %w", err)
 		}
-		if cred.Username = strings.TrimSpace(text); cred.Username == "" {
-			return cred, errors.New("username is required")
+		if cred.Username = strings.TrimSpace(name); cred.Username == "" {
+			return cred, errors.New(noUsername)
 		}
 	}
 	if cred.Password == "" {
-		fmt.Fprint(e.stdout, "Password: ")
-		secret, err := term.ReadPassword(int(stdin.Fd()))
-		fmt.Fprintln(e.stdout)
+		secret, err := e.askSecret(ctx, "Password: ", stdin)
 		if err != nil {
 			return cred, fmt.Errorf("read the password: %w", err)
 		}
-		if cred.Password = string(secret); cred.Password == "" {
-			return cred, errors.New("password is required")
+		if cred.Password = secret; secret == "" {
+			return cred, errors.New(noPassword)
 		}
 	}
 	return cred, nil

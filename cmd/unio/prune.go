@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -145,7 +143,7 @@ func newPruner(c *cli.Context, allowed ...string) (*pruner, error) {
 // ask runs the steps if the user agrees, and prints what they have freed.
 func (p *pruner) ask(warning string, steps ...func(context.Context) error) error {
 	if !p.c.Bool("force") {
-		ok, err := confirm(p.e, warning)
+		ok, err := confirm(p.c.Context, p.e, warning)
 		if !ok || err != nil {
 			return err
 		}
@@ -160,13 +158,9 @@ func (p *pruner) ask(warning string, steps ...func(context.Context) error) error
 
 // confirm shows a warning and reports whether the answer is yes. No answer is
 // a no.
-func confirm(e *env, warning string) (bool, error) {
-	fmt.Fprint(e.stdout, warning, "Are you sure you want to continue? [y/N] ")
-	answer, err := bufio.NewReader(e.stdin).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return false, err
-	}
-	return strings.EqualFold(strings.TrimSpace(answer), "y"), nil
+func confirm(ctx context.Context, e *env, warning string) (bool, error) {
+	answer, err := e.ask(ctx, warning+"Are you sure you want to continue? [y/N] ")
+	return strings.EqualFold(strings.TrimSpace(answer), "y"), err
 }
 
 // spares reports whether the filters keep something of this age and with

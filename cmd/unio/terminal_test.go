@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
 
 	"unio/cmd/unio/terminal/terminaltest"
 	"unio/imagestore/registry/registrytest"
@@ -242,5 +243,49 @@ func TestTablesAndColorsOnTerminal(t *testing.T) {
 	o := startUnio(t, dir, pty.Winsize{Cols: 80, Rows: 24}, "inspect", "nothing")
 	if code, _ := o.end(); code != 1 || !strings.Contains(o.raw.String(), "\x1b[31mError:\x1b[0m No such object: nothing") {
 		t.Errorf("exit code %d, %q", code, &o.raw)
+	}
+}
+
+// TestPrompts answers what login and prune ask, and interrupts them: the
+// terminal then shows again what is typed, and the cursor is at the left.
+func TestPrompts(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	login := []string{"login", "127.0.0.1:1"}
+	withName := []string{"login", "-u", "someone", "127.0.0.1:1"}
+	refused := "Error: Get \"http://127.0.0.1:1/v2/\": dial tcp 127.0.0.1:1: connect: connection refused"
+	for _, c := range []struct {
+		args  []string
+		waits []string // for each a line is typed
+		keys  []string
+		code  int
+		end   string
+	}{
+		{login, []string{"Username: "}, []string{"\n"}, 1, "Error: Non-null Username Required"},
+		{login, []string{"Username: ", "Password: "}, []string{"someone\n", "\n"}, 1, "Error: Password Required"},
+		{login, []string{"Username: ", "Password: "}, []string{"someone\n", "secret\n"}, 1, refused},
+		{login, []string{"Username: "}, []string{"\x03"}, exitInterrupted, "Username: ^C"},
+		{withName, []string{"Password: "}, []string{"\x03"}, exitInterrupted, "Password: "},
+		{[]string{"image", "prune"}, []string{"[y/N] "}, []string{"\x03"}, exitInterrupted, "[y/N] ^C"},
+		{[]string{"image", "prune"}, []string{"[y/N] "}, []string{"y\n"}, 0, "Total reclaimed space: 0B"},
+	} {
+		o := startUnio(t, dir, pty.Winsize{Cols: 100, Rows: 24}, c.args...)
+		for i, wait := range c.waits {
+			o.waitFor(strings.TrimRight(wait, " "))
+			if _, err := o.master.WriteString(c.keys[i]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		code, text := o.end()
+		if code != c.code || !strings.HasSuffix(strings.TrimRight(text, " "), strings.TrimRight(c.end, " ")) || strings.Contains(text, "secret") {
+			t.Errorf("%v, keys %q: exit code %d, want %d and %q at the end:\n%s", c.args, c.keys, code, c.code, c.end, text)
+		}
+		if column, _ := o.screen.Cursor(); column != 0 {
+			t.Errorf("%v, keys %q: the cursor is left at column %d", c.args, c.keys, column)
+		}
+		termios, err := unix.IoctlGetTermios(int(o.master.Fd()), unix.TCGETS)
+		if err != nil || termios.Lflag&unix.ECHO == 0 {
+			t.Errorf("%v, keys %q: the terminal is left without echo (%v)", c.args, c.keys, err)
+		}
 	}
 }
