@@ -69,8 +69,10 @@ func TestFolderOfDescriptor(t *testing.T) {
 // TestOwnProgram lets a container open the program of the one who set it up,
 // and write to it once nobody runs it any more (CVE-2019-5736), at the start and
 // when others join it.
+//
+// It is not parallel: programs that other tests start hold, for a moment, what is
+// open for writing here.
 func TestOwnProgram(t *testing.T) {
-	t.Parallel()
 	root := busyboxRoot(t)
 	self := filepath.Join(t.TempDir(), "program")
 	data, err := os.ReadFile("/proc/self/exe")

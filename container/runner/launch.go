@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"runtime"
 	"syscall"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -119,6 +120,9 @@ func (l *launch) start(ctx context.Context) (*Process, error) {
 	stop := context.AfterFunc(ctx, func() { _ = l.cmd.Process.Kill() })
 	err = l.talk(ours)
 	ours.Close()
+	if err != nil && !l.got.Ready {
+		err = l.explain(p, err)
+	}
 	if !stop() {
 		err = context.Cause(ctx)
 	}
@@ -217,6 +221,28 @@ func (l *launch) talk(control *os.File) error {
 			return &StartError{got.Code, errors.New(got.Error)}
 		}
 	}
+}
+
+// endOfDead is how long the end of a child that has hung up may take to be seen.
+const endOfDead = time.Second
+
+// explain says what a child died of that could not say so itself.
+func (l *launch) explain(p *Process, err error) error {
+	var told *StartError
+	if errors.As(err, &told) {
+		return err
+	}
+	select {
+	case <-p.ended:
+	case <-time.After(endOfDead):
+		return err
+	}
+	r := l.o.Spec.Linux
+	limited := l.job.Join != 0 || r != nil && r.Resources != nil && r.Resources.Memory != nil
+	if code, _ := exitCode(p.state, p.waitErr); code == 128+int(unix.SIGKILL) && limited {
+		return errors.New("container init was OOM-killed (memory limit too low?)")
+	}
+	return err
 }
 
 // startError explains why the kernel refused namespaces.

@@ -270,10 +270,24 @@ func TestMemoryLimit(t *testing.T) {
 	t.Parallel()
 	root := busyboxRoot(t)
 	id := testID + "0004"
-	o := runspec.Options{Root: root, ID: id, Resources: runspec.Resources{Memory: 16 << 20, MemorySwap: 16 << 20}}
-	r := run(t, Options{ID: id, Spec: describe(t, o, "head -c 60000000 /dev/zero | tail -c 50000000 | wc -c; dd if=/dev/zero of=/dev/null bs=40M count=1")})
+	o := runspec.Options{Root: root, ID: id, Resources: runspec.Resources{Memory: 64 << 20, MemorySwap: 64 << 20}}
+	r := run(t, Options{ID: id, Spec: describe(t, o, "dd if=/dev/zero of=/dev/null bs=200M count=1")})
 	if r.code != 137 && !strings.Contains(r.stderr, "Killed") {
 		t.Errorf("code %d, %v, %q, %q", r.code, r.err, r.out, r.stderr)
+	}
+}
+
+// TestMemoryTooLow leaves no room for setting up a container.
+func TestMemoryTooLow(t *testing.T) {
+	t.Parallel()
+	root := busyboxRoot(t)
+	id := testID + "0008"
+	spec := describe(t, runspec.Options{Root: root, ID: id}, "true")
+	least := int64(200 << 10)
+	spec.Linux.Resources.Memory = &specs.LinuxMemory{Limit: &least, Swap: &least}
+	r := run(t, Options{ID: id, Spec: spec})
+	if r.code != CodeFailed || r.err == nil || !strings.Contains(r.err.Error(), "OOM-killed (memory limit too low?)") {
+		t.Errorf("%+v", r)
 	}
 }
 

@@ -17,7 +17,6 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
-	"golang.org/x/term"
 )
 
 // An OCI runtime runs in the foreground as the parent of the container: it
@@ -118,11 +117,6 @@ func (r *ociRun) live(p *Process, started chan<- error) {
 		r.cmd.Stderr = stderr
 	}
 	err := closeOnExec()
-	if err == nil && o.Spec.Process.Terminal {
-		// The runtime passes on what its own terminal of the container says, which
-		// has its line ends by then. It sets this itself, but too late for the first words.
-		_, err = term.MakeRaw(int(o.Console.Fd()))
-	}
 	if err == nil {
 		err = r.cmd.Start()
 	}

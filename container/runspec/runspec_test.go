@@ -132,7 +132,7 @@ func TestErrors(t *testing.T) {
 		{Options{Groups: []string{"none"}}, "unable to find group none"},
 		{Options{User: "4294967295"}, "uids and gids must be in range 0-2147483647"},
 		{Options{Workdir: "x"}, "the working directory 'x' is invalid, it needs to be an absolute path"},
-		{Options{CapAdd: []string{"NOTHING"}}, `invalid capability: "NOTHING"`},
+		{Options{CapAdd: []string{"NOTHING"}}, `invalid CapAdd: unknown capability: "CAP_NOTHING"`},
 		{Options{SecurityOpts: []string{"nonsense"}}, `invalid --security-opt 2: "nonsense"`},
 		{Options{SecurityOpts: []string{"seccomp=/profile.json"}}, "only seccomp=unconfined is"},
 		{Options{Namespaces: Namespaces{Network: "bridge"}}, "network bridge not found"},
