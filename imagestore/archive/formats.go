@@ -24,6 +24,7 @@ type found struct {
 	names    []string
 	guesses  []string // bare ref.names, used when nothing better names the image
 	parent   digest.Digest
+	foreign  bool // for another platform than this machine's
 }
 
 func (f *found) id() digest.Digest { return digest.FromBytes(f.config) }
@@ -112,7 +113,32 @@ func images(b box, log *slog.Logger) ([]*found, error) {
 			r.name(f, guess)
 		}
 	}
-	return r.list, nil
+	return r.withoutForeign(), nil
+}
+
+// withoutForeign leaves out images for other platforms whose names an image for
+// this one has too: some layouts list the platforms of an image side by side, not
+// in an index of their own.
+func (r *reader) withoutForeign() []*found {
+	here := map[string]bool{}
+	for _, f := range r.list {
+		for _, n := range f.names {
+			here[n] = here[n] || !f.foreign
+		}
+	}
+	return slices.DeleteFunc(r.list, func(f *found) bool {
+		spare := f.foreign && len(f.names) > 0 && !slices.ContainsFunc(f.names, func(n string) bool { return !here[n] })
+		if spare {
+			r.log.Info("skip an image for another platform", "id", f.id(), "names", f.names)
+		}
+		return spare
+	})
+}
+
+// foreignPlatform reports whether a config says that its image is for another
+// platform than this machine's.
+func foreignPlatform(c *imagestore.ImageConfig) bool {
+	return c.OS != "" && c.OS != runtime.GOOS || c.Architecture != "" && c.Architecture != runtime.GOARCH
 }
 
 // checkLayout refuses an image layout of a version that is not known
@@ -267,6 +293,7 @@ func (r *reader) fromManifest(raw []byte, m *ocispec.Manifest, where func(digest
 	if len(c.RootFS.DiffIDs) != len(m.Layers) {
 		return nil, fmt.Errorf("%w image: the manifest has %d layers, the config %d", imagestore.ErrInvalid, len(m.Layers), len(c.RootFS.DiffIDs))
 	}
+	f.foreign = foreignPlatform(c)
 	for i, d := range m.Layers {
 		f.layers = append(f.layers, foundLayer{name: where(d.Digest), diffID: c.RootFS.DiffIDs[i], desc: d})
 	}
@@ -354,7 +381,7 @@ func (r *reader) dockerImage(d *dockerImage) error {
 		return fmt.Errorf("%w %s: invalid manifest, layers length mismatch: expected %d, got %d",
 			imagestore.ErrInvalid, dockerManifest, len(c.RootFS.DiffIDs), len(d.Layers))
 	}
-	f := &found{config: config, parent: d.Parent}
+	f := &found{config: config, parent: d.Parent, foreign: foreignPlatform(c)}
 	for i, name := range d.Layers {
 		f.layers = append(f.layers, foundLayer{name: clean(name), diffID: c.RootFS.DiffIDs[i]})
 	}

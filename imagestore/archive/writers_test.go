@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -373,4 +374,19 @@ func TestPaxLayersInStream(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}
 	}
+}
+
+// TestPlatformsSideBySide: an index.json that lists the platforms of an image
+// itself gives this machine's; the only one there is, is taken whatever it is.
+func TestPlatformsSideBySide(t *testing.T) {
+	t.Parallel()
+	mine, other := newSample(t, "mine", layerTar(t, "a", "1")), newSample(t, "other", layerTar(t, "b", "1"))
+	other.config = strings.Replace(other.config, `"amd64"`, `"s390x"`, 1)
+	mine.config = strings.Replace(mine.config, `"amd64"`, `"`+runtime.GOARCH+`"`, 1)
+	both, alone := newLayout(t), newLayout(t)
+	both.add(both.image(mine), ocispec.AnnotationRefName, "x:1")
+	both.add(both.image(other), ocispec.AnnotationRefName, "x:1")
+	alone.add(alone.image(other), ocispec.AnnotationRefName, "x:1")
+	expect(t, both.entries(), Loaded{Name: "x:1", ID: mine.id()})
+	expect(t, alone.entries(), Loaded{Name: "x:1", ID: other.id()})
 }
