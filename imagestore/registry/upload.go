@@ -119,7 +119,7 @@ func (u *upload) forget() error {
 func (u *upload) mends(err error) bool {
 	refused := hasStatus(err, http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed,
 		http.StatusRequestedRangeNotSatisfiable, http.StatusNotImplemented)
-	if !refused || u.whole || u.s == nil || u.parts == 0 {
+	if !refused || u.whole || u.s == nil || u.parts == 0 && !u.inParts() {
 		return false
 	}
 	u.repo.c.log.Debug("upload in parts refused, sending the blob as a whole", "error", err)
@@ -128,6 +128,12 @@ func (u *upload) mends(err error) bool {
 		_ = u.note.Write(noted{}) // nobody is to go on with that
 	}
 	return true
+}
+
+// inParts reports whether one request is not enough for all of the blob.
+func (u *upload) inParts() bool {
+	desc, ok := u.out.src.known()
+	return !ok || desc.Size > u.chunk()
 }
 
 // shrinks reports whether smaller requests may pass where one was too large.
