@@ -320,6 +320,10 @@ func (s *Store) MarkStopped(c *Container) error {
 	return f.Close()
 }
 
+// waitPoll is how often Wait looks at the state of a container whose
+// supervisor lives.
+const waitPoll = 250 * time.Millisecond
+
 // Wait waits until a container does not run any more, and returns its state.
 // One that has been removed meanwhile has the last state that was seen.
 func (s *Store) Wait(ctx context.Context, c *Container) (*State, error) {
@@ -335,7 +339,8 @@ func (s *Store) Wait(ctx context.Context, c *Container) (*State, error) {
 			return &fresh.State, nil
 		}
 		c = fresh
-		if _, err := c.State.Supervisor.wait(ctx, time.Minute); err != nil {
+		// The state is final before the supervisor ends: it has clients to tell.
+		if _, err := c.State.Supervisor.wait(ctx, waitPoll); err != nil {
 			return nil, err
 		}
 	}

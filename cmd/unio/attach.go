@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync/atomic"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
@@ -70,6 +71,7 @@ type attachment struct {
 	keys                  []byte // that detach; empty: none do
 	proxy                 bool   // pass signals on
 	stdin, stdout, stderr bool
+	forced                atomic.Bool // the user does not want to wait any more
 }
 
 // start starts the container with this process attached, and returns the
@@ -136,6 +138,9 @@ func (a *attachment) run(ctx context.Context, session *supervise.Session, signal
 		go a.sendInput(session, detached)
 	}
 	exit, err := session.Copy(a.e.stdout, a.e.stderr)
+	if a.forced.Load() {
+		return 0, &exitError{code: exitFailure, err: plainly(errForced)}
+	}
 	select {
 	case <-detached:
 		return 0, errDetached
@@ -169,6 +174,7 @@ func (a *attachment) afterLoss(ctx context.Context) (int, error) {
 
 // passOn sends signals and sizes of the terminal.
 func (a *attachment) passOn(session *supervise.Session, signals <-chan os.Signal, done <-chan struct{}) {
+	ends := 0
 	for {
 		select {
 		case <-done:
@@ -180,12 +186,29 @@ func (a *attachment) passOn(session *supervise.Session, signals <-chan os.Signal
 				}
 				continue
 			}
-			if n, ok := sig.(unix.Signal); ok {
-				_ = session.Signal(n)
+			n, ok := sig.(unix.Signal)
+			if !ok {
+				continue
 			}
+			if n == unix.SIGINT || n == unix.SIGTERM {
+				ends++
+			}
+			if ends == enoughEnds {
+				a.forced.Store(true)
+				session.Close()
+				return
+			}
+			_ = session.Signal(n)
 		}
 	}
 }
+
+// enoughEnds is how many SIGINT and SIGTERM make this process leave a program
+// that does not heed them (docker's number).
+const enoughEnds = 3
+
+// errForced is what docker says then.
+var errForced = errors.New("got 3 SIGTERM/SIGINTs, forcefully exiting")
 
 // rawTerminal lets the keys reach the program as they are, for a container
 // with a terminal of its own.

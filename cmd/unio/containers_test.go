@@ -313,3 +313,91 @@ func private(t *testing.T, pid int) int {
 	t.Fatal("no Pss")
 	return 0
 }
+
+// background starts unio without a terminal. Its output is read when it ends.
+func (w *world) background(args ...string) (cmd *exec.Cmd, out func() string) {
+	w.t.Helper()
+	self, err := os.Executable()
+	must(w.t, err)
+	f, err := os.CreateTemp(w.t.TempDir(), "")
+	must(w.t, err)
+	w.t.Cleanup(func() { f.Close() })
+	cmd = &exec.Cmd{Path: self, Args: append([]string{"unio"}, args...), Env: unioEnv(w.dir), Stdout: f, Stderr: f}
+	must(w.t, cmd.Start())
+	w.t.Cleanup(func() { _ = cmd.Process.Kill() })
+	return cmd, func() string {
+		data, _ := os.ReadFile(f.Name())
+		return string(data)
+	}
+}
+
+// TestStuckClient stops a client that is attached to a container which prints
+// all the time: the container can be ended all the same.
+func TestStuckClient(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	id := w.run("run", "-d", "--name", "one", "bb", "sh", "-c", "while true; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done")
+	client, out := w.background("attach", "one")
+	for range 250 {
+		if out() != "" {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	must(t, client.Process.Signal(unix.SIGSTOP))
+	time.Sleep(200 * time.Millisecond) // its socket fills up
+	w.run("kill", "one")
+	if state := w.state(id); state.Status != "exited" {
+		t.Errorf("state %+v", state)
+	}
+	w.run("rm", "one")
+	must(t, client.Process.Kill())
+	_ = client.Wait()
+	w.checkNothingLeft([]string{id}, nil)
+}
+
+// TestSignals passes signals on to the program, and leaves one alone that does
+// not heed them.
+func TestSignals(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	client, out := w.background("run", "--name", "one", "bb", "sh", "-c", "trap 'echo got; exit 9' TERM; echo ready; while true; do sleep 0.05; done")
+	waitText(t, out, "ready")
+	must(t, client.Process.Signal(unix.SIGTERM))
+	_ = client.Wait()
+	if code := client.ProcessState.ExitCode(); code != 9 || !strings.Contains(out(), "got") {
+		t.Errorf("code %d: %q", code, out())
+	}
+	client, out = w.background("run", "--name", "two", "bb", "sh", "-c", "trap 'echo no' INT; echo ready; while true; do sleep 0.05; done")
+	waitText(t, out, "ready")
+	for i := range 3 {
+		must(t, client.Process.Signal(unix.SIGINT))
+		if i < 2 {
+			waitText(t, out, strings.Repeat("no\n", i+1))
+		}
+	}
+	_ = client.Wait()
+	if code := client.ProcessState.ExitCode(); code != 1 || !strings.HasSuffix(out(), "got 3 SIGTERM/SIGINTs, forcefully exiting\n") {
+		t.Errorf("code %d: %q", code, out())
+	}
+	if out := w.run("ps", "--format", "{{.Names}}"); out != "two" {
+		t.Errorf("ps: %q", out)
+	}
+	// The supervisor ends its container when it is told to end itself.
+	id := w.run("ps", "-q", "--no-trunc")
+	must(t, unix.Kill(w.state(id).Supervisor.Pid, unix.SIGTERM))
+	time.Sleep(100 * time.Millisecond)
+	w.run("kill", "two")
+	w.run("rm", "one", "two")
+}
+
+func waitText(t *testing.T, out func() string, want string) {
+	t.Helper()
+	for range 500 {
+		if strings.Contains(out(), want) {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Fatalf("no %q: %q", want, out())
+}

@@ -132,6 +132,9 @@ func runContainer(c *cli.Context) error {
 		return session.Close()
 	}
 	code, err := a.start(c.Context)
+	if errors.Is(err, errForced) {
+		return err
+	}
 	if err != nil {
 		return failedRun(c, err)
 	}

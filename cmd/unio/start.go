@@ -8,7 +8,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"unio/container"
 	"unio/container/supervise"
 )
 
@@ -58,10 +57,10 @@ func (e *env) startOne(ctx context.Context, name string) error {
 		return err
 	}
 	session, err := e.start(ctx, found, supervise.Attach{})
-	if errors.Is(err, container.ErrRunning) {
-		return nil
-	}
 	if err != nil {
+		if now, freshErr := e.containers().Fresh(found); freshErr == nil && now.State.Active() {
+			return nil // somebody else was quicker
+		}
 		return err
 	}
 	return session.Close()

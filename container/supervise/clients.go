@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -130,8 +131,17 @@ func (h *hub) print(k kind, data []byte) {
 	}
 }
 
+// hurry bounds how long who does not read can hold up what is sent from now on,
+// and what is being sent.
+func (h *hub) hurry(atMost time.Duration) {
+	for _, f := range h.list(func(Attach) bool { return true }) {
+		_ = f.conn.SetWriteDeadline(time.Now().Add(atMost)) // it may have left just now
+	}
+}
+
 // exit tells everybody how the program ended.
 func (h *hub) exit(e Exit) {
+	h.hurry(drainWait)
 	for _, f := range h.list(func(Attach) bool { return true }) {
 		_ = f.sendJSON(kindExit, e) // it may have left just now
 		h.remove(f)

@@ -133,12 +133,13 @@ func (s *streams) drain() {
 		return
 	case <-time.After(drainWait):
 	}
+	s.hub.hurry(0) // it may be a client that does not read
 	for _, f := range s.outs {
 		_ = f.SetReadDeadline(time.Now())
 	}
 	select {
 	case <-done:
-	case <-time.After(drainWait): // a client that does not read
+	case <-time.After(drainWait):
 	}
 }
 
