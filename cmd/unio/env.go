@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/urfave/cli/v2"
 
@@ -25,6 +26,7 @@ type env struct {
 	stdout, stderr io.Writer
 	log            *slog.Logger
 
+	mu     sync.Mutex        // guards what follows: a server of mounts opens several at once
 	images *imagestore.Store // opened by store
 }
 

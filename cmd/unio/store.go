@@ -10,6 +10,8 @@ import (
 // store opens the image store. Containers and mounts pin the images they
 // need.
 func (e *env) store() (*imagestore.Store, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if e.images == nil {
 		st, err := imagestore.Open(e.root, imagestore.Options{Log: e.log, InUse: e.imagesInUse})
 		if err != nil {
