@@ -56,4 +56,4 @@ docker images
 docker images --digests
 docker rmi $(cat digest)
 # what shows IDs on one side only
-~pull-platform docker pull --platform linux/arm64 $REGISTRY/both/chain:1
+~pull-platform docker pull --platform linux/arm64 $REGISTRY/both/chain:1 >/dev/null 2>&1
