@@ -100,11 +100,16 @@ type stepSettings struct {
 	cgroupParent string
 }
 
+// buildHostname is what every program of RUN sees as its machine's name, so that
+// the same build gives the same everywhere.
+const buildHostname = "build"
+
 // describe says what a program of RUN sees.
 func (set *stepSettings) describe(p *dockerfile.Program) (*specs.Spec, []runspec.File, error) {
 	o := set.limits
 	o.ID, o.Root, o.Args = containerID(p.ID), p.Root, p.Args
 	o.SetEntrypoint = true
+	o.Hostname = buildHostname
 	o.Namespaces.Network = p.Network
 	for _, m := range p.Mounts {
 		o.Mounts = append(o.Mounts, stepMount(&m))
