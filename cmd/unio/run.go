@@ -192,7 +192,7 @@ func createContainer(c *cli.Context, w *wanted) (*container.Container, error) {
 		Name: c.String("name"), Image: img.ID, ImageName: name, Config: w.config, Host: w.host, Mounts: mounts,
 	})
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, e.removeAnonymous(&container.Container{Record: container.Record{Mounts: mounts}}))
 	}
 	if file := w.host.ContainerIDFile; file != "" {
 		if err := os.WriteFile(file, []byte(made.ID), 0o644); err != nil {

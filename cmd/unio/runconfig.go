@@ -39,6 +39,11 @@ func readWanted(c *cli.Context) (*wanted, error) {
 			return nil, err
 		}
 	}
+	for _, name := range append(ignoredValues(), ignoredLists()...) {
+		if c.IsSet(name) {
+			w.warnings = append(w.warnings, fmt.Sprintf("WARNING: --%s has no effect: unio has nothing of the kind", name))
+		}
+	}
 	return w, nil
 }
 

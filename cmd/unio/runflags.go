@@ -175,20 +175,29 @@ func surroundingFlags() []cli.Flag {
 	}
 }
 
-// ignoredFlags are accepted, so that scripts for docker run, and do nothing:
-// there is no network of containers, no content trust, no health check.
-func ignoredFlags() []cli.Flag {
-	var flags []cli.Flag
-	for _, name := range []string{
+// ignoredValues and ignoredLists are flags of docker that are accepted, so that
+// scripts run, and do nothing but warn: there is no network of containers, no
+// health check, no limit of devices' speed.
+func ignoredValues() []string {
+	return []string{
 		"health-cmd", "health-interval", "health-retries", "health-start-period", "health-start-interval", "health-timeout",
 		"ip", "ip6", "isolation", "kernel-memory", "mac-address", "volume-driver", "cpu-rt-period", "cpu-rt-runtime",
-	} {
-		flags = append(flags, &cli.StringFlag{Name: name, Hidden: true})
 	}
-	for _, name := range []string{
+}
+
+func ignoredLists() []string {
+	return []string{
 		"annotation", "blkio-weight-device", "device-cgroup-rule", "device-read-bps", "device-read-iops", "device-write-bps",
 		"device-write-iops", "link", "link-local-ip", "network-alias", "net-alias", "storage-opt",
-	} {
+	}
+}
+
+func ignoredFlags() []cli.Flag {
+	var flags []cli.Flag
+	for _, name := range ignoredValues() {
+		flags = append(flags, &cli.StringFlag{Name: name, Hidden: true})
+	}
+	for _, name := range ignoredLists() {
 		flags = append(flags, &cli.StringSliceFlag{Name: name, Hidden: true})
 	}
 	return append(flags,
