@@ -71,10 +71,7 @@ func (r *rootfs) fillDev() error {
 // placeDevice makes a device node or, where made ones do not open, lends the
 // host's.
 func (r *rootfs) placeDevice(d *specs.LinuxDevice) error {
-	dir, made, err := inroot.MkdirAll(r.fd, path.Dir(d.Path))
-	for _, name := range made {
-		r.note(point{Path: name, Dir: true})
-	}
+	dir, err := r.folder(path.Dir(d.Path), point{})
 	if err != nil {
 		return err
 	}

@@ -148,11 +148,6 @@ func (c *child) build() error {
 		return err
 	}
 	r, err := c.buildRoot()
-	if r != nil {
-		if sayErr := c.say.Encode(outcome{Made: r.made}); err == nil {
-			err = sayErr
-		}
-	}
 	if err != nil {
 		return err
 	}

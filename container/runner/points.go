@@ -18,7 +18,8 @@ import (
 //   - what the user mounts stays, as it does with docker, unless
 //     Options.ClearAll says otherwise.
 //
-// A file of the network's is not given where the root has no place for it and is
+// It is announced before it is made, so that nothing stays of a start that is cut
+// short. A file of the network's is not given where the root has no place for it and is
 // read-only. A symbolic link that leads nowhere, as systemd makes of
 // /etc/resolv.conf, is mounted over itself.
 
@@ -68,10 +69,7 @@ func (r *rootfs) copyTarget(name string) (int, error) {
 	if err != unix.ENOENT && err != unix.ENOTDIR {
 		return regularOnly(fd, err)
 	}
-	dir, made, err := inroot.MkdirAll(r.fd, path.Dir(name))
-	for _, d := range made {
-		r.note(point{Path: d, Dir: true})
-	}
+	dir, err := r.folder(path.Dir(name), point{})
 	if err != nil {
 		return -1, nil //nolint:nilerr // no place for it
 	}
@@ -81,30 +79,68 @@ func (r *rootfs) copyTarget(name string) (int, error) {
 	if err == nil {
 		return fd, nil
 	}
-	fd, err = makeFile(dir, base)
+	fd, err = r.file(dir, point{Path: name})
 	if err == unix.EROFS || err == unix.EACCES {
 		return -1, nil
-	}
-	if err == nil {
-		r.note(point{Path: name})
 	}
 	return fd, err
 }
 
-// note remembers what was made, unless it is on something that is mounted over
-// the root: that goes by itself, and the root may have a folder of the name.
-func (r *rootfs) note(p point) {
-	dir, _, err := inroot.Parent(r.fd, p.Path)
-	if err != nil {
-		return
-	}
-	defer unix.Close(dir)
-	if above, err := mountID(dir); err == nil {
-		if root, err := mountID(r.fd); err == nil && above != root {
-			return
+// folder opens a folder of the root; what is missing of it is announced as p and
+// then made.
+func (r *rootfs) folder(name string, p point) (int, error) {
+	missing, onRoot := r.missing(name)
+	for _, dir := range missing {
+		if !onRoot {
+			break // it goes by itself, and the root may have a folder of the name
+		}
+		p.Path, p.Dir = dir, true
+		if err := r.say.Encode(outcome{Made: []point{p}}); err != nil {
+			return -1, err
 		}
 	}
-	r.made = append(r.made, p)
+	fd, _, err := inroot.MkdirAll(r.fd, name)
+	return fd, err
+}
+
+// file makes an empty file of the root to mount on, announced as p, in an open
+// folder of it.
+func (r *rootfs) file(dir int, p point) (int, error) {
+	if r.isRoot(dir) {
+		if err := r.say.Encode(outcome{Made: []point{p}}); err != nil {
+			return -1, err
+		}
+	}
+	return makeFile(dir, path.Base(p.Path))
+}
+
+// missing lists the folders on the way to a path that are not there, outermost
+// first. onRoot says that they would be made in the root itself, not on
+// something that is mounted over it.
+func (r *rootfs) missing(name string) (list []string, onRoot bool) {
+	for name = path.Clean("/" + name); name != "/"; name = path.Dir(name) {
+		fd, err := inroot.Open(r.fd, name, unix.O_PATH)
+		if err == nil {
+			onRoot = r.isRoot(fd)
+			unix.Close(fd)
+			return list, onRoot
+		}
+		if err != unix.ENOENT {
+			return nil, false // it will not be made either
+		}
+		list = slices.Insert(list, 0, name)
+	}
+	return list, true
+}
+
+// isRoot reports whether something lies on the root's own mount.
+func (r *rootfs) isRoot(fd int) bool {
+	at, err := mountID(fd)
+	if err != nil {
+		return true // an old kernel: what is not empty or not there stays anyway
+	}
+	root, err := mountID(r.fd)
+	return err != nil || at == root
 }
 
 // mountID tells mounts apart (statx(2), Linux 5.8).

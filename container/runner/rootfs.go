@@ -27,11 +27,9 @@ type rootfs struct {
 	// every filesystem is mounted without devices then, and those of /dev are the
 	// host's nodes, mounted one by one. So no node that a program makes opens.
 	closed bool
-	made   []point
 }
 
-// buildRoot mounts everything below the root folder of the container. What was
-// made in it to mount on is returned also with an error.
+// buildRoot mounts everything below the root folder of the container.
 func (c *child) buildRoot() (*rootfs, error) {
 	r := &rootfs{child: c, dir: c.Spec.Root.Path, closed: closedDevices(c.Spec)}
 	r.rootless = slices.ContainsFunc(c.Spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool {
@@ -165,11 +163,7 @@ func (r *rootfs) target(m *specs.Mount, isBind bool) (int, error) {
 			return r.fileTarget(m.Destination)
 		}
 	}
-	fd, made, err := inroot.MkdirAll(r.fd, m.Destination)
-	for _, dir := range made {
-		r.note(point{Path: dir, Dir: true, Keep: !isDefault(dir)})
-	}
-	return fd, err
+	return r.folder(m.Destination, point{Keep: !isDefault(m.Destination)})
 }
 
 // isDefault tells the places that every container has from the user's: the
@@ -189,19 +183,12 @@ func (r *rootfs) fileTarget(name string) (int, error) {
 	if err != unix.ENOENT {
 		return fd, err
 	}
-	dir, made, err := inroot.MkdirAll(r.fd, path.Dir(name))
-	for _, d := range made {
-		r.note(point{Path: d, Dir: true, Keep: !isDefault(d)})
-	}
+	dir, err := r.folder(path.Dir(name), point{Keep: !isDefault(name)})
 	if err != nil {
 		return -1, err
 	}
 	defer unix.Close(dir)
-	fd, err = makeFile(dir, path.Base(name))
-	if err == nil {
-		r.note(point{Path: name, Keep: !isDefault(name)})
-	}
-	return fd, err
+	return r.file(dir, point{Path: name, Keep: !isDefault(name)})
 }
 
 // makeFile makes an empty file to mount on.
@@ -248,10 +235,7 @@ func (r *rootfs) prepareCwd() error {
 	if r.StrictCwd || r.Spec.Process.Cwd == "" {
 		return nil
 	}
-	fd, made, err := inroot.MkdirAll(r.fd, r.Spec.Process.Cwd)
-	for _, dir := range made {
-		r.note(point{Path: dir, Dir: true, Keep: true, Wanted: true})
-	}
+	fd, err := r.folder(r.Spec.Process.Cwd, point{Keep: true, Wanted: true})
 	if err != nil {
 		return fmt.Errorf("working folder %s: %w", r.Spec.Process.Cwd, err)
 	}
