@@ -145,3 +145,40 @@ func TestNoSuchRepositoryByToken(t *testing.T) {
 		}
 	}
 }
+
+// Of several challenges the one that can be met counts, wherever it stands.
+func TestSeveralChallenges(t *testing.T) {
+	for _, offers := range [][]string{{"Negotiate", "Basic", "Bearer"}, {"Bearer", "Basic"}, {"Negotiate", "Bearer"}} {
+		f := newFake(t)
+		f.publish(t, "1", imageOf(t, "", map[string]string{"a": "1"}))
+		f.hook = func(w http.ResponseWriter, r *http.Request) bool {
+			if r.URL.Path == "/token" {
+				w.Write([]byte(`{"token":"` + goodToken + `"}`))
+				return true
+			}
+			if r.Header.Get("Authorization") == "Bearer "+goodToken {
+				return false
+			}
+			for _, scheme := range offers {
+				w.Header().Add("WWW-Authenticate", scheme+` realm="`+f.URL+`/token",service="s"`)
+			}
+			w.WriteHeader(http.StatusUnauthorized)
+			return true
+		}
+		mustPull(t, newStore(t), f.host+"/x:1")
+	}
+	f := newFake(t)
+	f.publish(t, "1", imageOf(t, "", map[string]string{"a": "1"}))
+	f.on("GET", "", func(w http.ResponseWriter, r *http.Request) bool {
+		if _, password, _ := r.BasicAuth(); password == secretWord {
+			return false
+		}
+		w.Header()["Www-Authenticate"] = []string{"Negotiate", `Basic realm="x"`}
+		w.WriteHeader(http.StatusUnauthorized)
+		return true
+	})
+	c, _ := newClient(t, withPassword)
+	if _, err := c.Pull(t.Context(), newStore(t), f.host+"/x:1", PullOptions{}); err != nil {
+		t.Error(err)
+	}
+}

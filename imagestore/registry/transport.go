@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -82,15 +83,31 @@ func (g *gate) RoundTrip(req *http.Request) (*http.Response, error) {
 	trusted := g.hosts.insecure(req.URL.Host)
 	switch {
 	case req.URL.Scheme == "https" && !trusted:
-		return g.strict.RoundTrip(req)
+		return sorted(g.strict.RoundTrip(req))
 	case trusted && (req.URL.Scheme == "https" || req.URL.Scheme == "http"):
-		return g.lax.RoundTrip(req)
+		return sorted(g.lax.RoundTrip(req))
 	}
 	if req.Body != nil {
 		req.Body.Close()
 	}
 	return nil, fmt.Errorf("%w: %s://%s is not encrypted and not listed as an insecure registry",
 		ErrUnsafe, req.URL.Scheme, req.URL.Host)
+}
+
+// sorted brings the challenges of a response into the order of their worth: the
+// auth client looks at the first only, some registries offer several, and a
+// token is given to those without an account, too.
+func sorted(resp *http.Response, err error) (*http.Response, error) {
+	const key = "Www-Authenticate"
+	if err != nil || len(resp.Header[key]) < 2 {
+		return resp, err
+	}
+	worth := func(challenge string) int {
+		scheme, _, _ := strings.Cut(challenge, " ")
+		return slices.Index([]string{"basic", "bearer"}, strings.ToLower(scheme))
+	}
+	slices.SortStableFunc(resp.Header[key], func(a, b string) int { return worth(b) - worth(a) })
+	return resp, nil
 }
 
 // newHTTPClient builds the client below the auth client: gate, then retries,
