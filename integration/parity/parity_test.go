@@ -162,7 +162,8 @@ func (b *bench) take(t *testing.T) *daemon {
 
 // empty removes what a script left in a dockerd.
 func (d *daemon) empty() error {
-	ctx := context.Background()
+	ctx, cancel := context.WithTimeoutCause(context.Background(), limit, ErrSlow)
+	defer cancel()
 	ids, err := d.d.Run(ctx, "ps", "-aq")
 	if err != nil {
 		return err

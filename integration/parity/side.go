@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -58,17 +59,28 @@ func NewSide(name, dir, program string, env ...string) (*Side, error) {
 	return s, nil
 }
 
+// limit is how long a command may take.
+const limit = time.Minute
+
+// ErrSlow says that a command was stopped after a minute.
+var ErrSlow = errors.New("no end after a minute")
+
 // Run runs a command line through the shell and returns its answer as it is.
 func (s *Side) Run(ctx context.Context, line string) (Answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, ErrSlow)
 	defer cancel()
 	var out, problems bytes.Buffer
 	cmd := exec.CommandContext(ctx, "/bin/bash", "-c", line)
 	cmd.Dir, cmd.Env = s.dir, s.env
 	cmd.Stdout, cmd.Stderr = &out, &problems
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	// What a command leaves running in the background may hold its output.
 	cmd.WaitDelay = 5 * time.Second
 	err := cmd.Run()
+	if ctx.Err() != nil {
+		return Answer{}, fmt.Errorf("%s: %s: %w\n%s%s", s.Name, line, context.Cause(ctx), &out, &problems)
+	}
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) && !errors.Is(err, exec.ErrWaitDelay) {
 		return Answer{}, fmt.Errorf("%s: %s: %w", s.Name, line, err)

@@ -68,6 +68,8 @@ func StartDocker(ctx context.Context, dir string) (*Docker, error) {
 		"-p", filepath.Join(dir, "pid"), "-H", "unix://"+d.socket, "--storage-driver", "overlay2",
 		"--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false")
 	d.daemon.Stdout, d.daemon.Stderr = log, log
+	// A test that is killed takes its daemon along.
+	d.daemon.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGTERM}
 	if err := d.daemon.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("dockerd: %w", err), log.Close())
 	}
