@@ -52,6 +52,9 @@ func (r *stageRun) readRun(in *instructions.RunCommand) (*program, error) {
 	if mode := instructions.GetNetwork(in); mode != instructions.NetworkDefault {
 		p.network = string(mode)
 	}
+	if instructions.GetSecurity(in) == instructions.SecurityInsecure || len(instructions.GetDevices(in)) > 0 {
+		return nil, bad("RUN with --security=insecure or --device is not allowed: programs of a build have no privileges")
+	}
 	line := in.ShellDependantCmdLine
 	if len(line.Files) > 0 {
 		if err := p.inline(&line); err != nil {
