@@ -222,6 +222,33 @@ func TestPullOnTerminal(t *testing.T) {
 	}
 }
 
+// TestTransfersOnTerminal looks at what stays on the screen of load, save,
+// import and push.
+func TestTransfersOnTerminal(t *testing.T) {
+	t.Parallel()
+	dir, size := t.TempDir(), pty.Winsize{Cols: 100, Rows: 24}
+	registry := registrytest.Start(t)
+	image, bars := noisyImage(t, registry+"/noise:1"), `(?:[0-9a-f]{12}: %s layer \[=+>\]  615.*kB/615.*kB\n){3}`
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"load", "-i", image}, fmt.Sprintf(bars, "Loading") + `Loaded image: \S+/noise:1`},
+		{[]string{"save", "-o", dir + "/out.tar", registry + "/noise:1"}, strings.TrimSuffix(fmt.Sprintf(bars, "Saving"), `\n){3}`) + `\n?){3}`},
+		{[]string{"load", "-q", "-i", image}, `Loaded image: \S+/noise:1`},
+		{[]string{"import", image, "tree:1"}, `import: Importing \[=+>\]  1.*MB/1.*MB\nsha256:[0-9a-f]{64}`},
+		{
+			[]string{"push", registry + "/noise:1"},
+			`The push refers to repository \[\S+/noise\]\n(?:[0-9a-f]{12}: Pushed\n){3}1: digest: sha256:[0-9a-f]{64} size: \d+`,
+		},
+	} {
+		code, text := startUnio(t, dir, size, c.args...).end()
+		if code != 0 || !regexp.MustCompile(`\A`+c.want+`\z`).MatchString(text) {
+			t.Errorf("unio %v: exit code %d:\n%s", c.args, code, text)
+		}
+	}
+}
+
 // TestTablesAndColorsOnTerminal looks at what a terminal shows otherwise than a
 // file.
 func TestTablesAndColorsOnTerminal(t *testing.T) {

@@ -116,7 +116,7 @@ func (p *pusher) sendAll(ctx context.Context, jobs []*outgoing) error {
 			continue
 		}
 		order = append(order, o)
-		p.c.step(o.id, "Preparing")
+		p.c.o.Progress.Update(imagestore.Event{ID: o.id, Action: "Preparing", Total: p.expected(o)})
 	}
 	for i, o := range order {
 		if i >= p.c.o.Parallel {
@@ -140,6 +140,15 @@ func (p *pusher) sendAll(ctx context.Context, jobs []*outgoing) error {
 		p.sent[o.ref.DiffID] = o.sent
 	}
 	return nil
+}
+
+// expected is how many bytes of a layer will be counted if it has to be sent:
+// those of the form that is ready, or of the tar that is compressed on the way.
+func (p *pusher) expected(o *outgoing) int64 {
+	if len(o.forms) > 0 && p.st.Blobs().Has(o.forms[0].Digest) {
+		return o.forms[0].Size
+	}
+	return o.ref.Size
 }
 
 // send sees to it that the registry has one layer.
