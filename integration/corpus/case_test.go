@@ -32,10 +32,10 @@ type dockerfileCase struct {
 	files   []txtar.File
 }
 
-// readCases reads testdata.
-func readCases(t *testing.T) []*dockerfileCase {
+// readCases reads a folder of cases.
+func readCases(t *testing.T, dir string) []*dockerfileCase {
 	t.Helper()
-	paths, err := filepath.Glob("testdata/*.txtar")
+	paths, err := filepath.Glob(dir + "/*.txtar")
 	must(t, err)
 	var list []*dockerfileCase
 	for _, path := range paths {

@@ -15,7 +15,7 @@ const unio engine = "unio"
 // UNIO_TEST_LONG is set, which takes minutes, with one of them otherwise.
 func TestCorpus(t *testing.T) {
 	b := newBench(t)
-	for _, c := range readCases(t) {
+	for _, c := range readCases(t, "testdata") {
 		if os.Getenv("UNIO_TEST_LONG") == "" {
 			c.engines = []engine{c.quickEngine()}
 		}
@@ -96,7 +96,7 @@ func lastLine(text string) string {
 // TestCorpusSize holds the corpus to what was promised: thirty Dockerfiles, of
 // them eight like those of real programs.
 func TestCorpusSize(t *testing.T) {
-	cases := readCases(t)
+	cases := readCases(t, "testdata")
 	real := slices.DeleteFunc(slices.Clone(cases), func(c *dockerfileCase) bool { return !strings.HasPrefix(c.name, "real-") })
 	if len(cases) < 30 || len(real) < 8 {
 		t.Errorf("%d cases, %d real ones", len(cases), len(real))
@@ -108,7 +108,7 @@ func TestCorpusSize(t *testing.T) {
 func TestDifferencesAreDocumented(t *testing.T) {
 	data, err := os.ReadFile("../../docs/parity.md")
 	must(t, err)
-	for _, c := range readCases(t) {
+	for _, c := range append(readCases(t, "testdata"), readCases(t, "testdata/debian")...) {
 		for e, parts := range c.differs {
 			for _, why := range parts {
 				if row := fmt.Sprintf("| %s | %s | %s |\n", c.name, e, why); strings.Count(string(data), row) != 1 {

@@ -22,7 +22,7 @@ func TestReproducible(t *testing.T) {
 			must(t, b.in(t, store, b.dir, "load", "-q", "-i", path).err)
 		}
 	}
-	for _, c := range readCases(t) {
+	for _, c := range readCases(t, "testdata") {
 		if !strings.HasPrefix(c.name, "real-") && c.name != "add-archives" && c.name != "copy-links" {
 			continue
 		}
