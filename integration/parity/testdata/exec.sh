@@ -1,7 +1,7 @@
 # exec, logs, top, attach, kill by signal, inspect of what runs; volumes.
 quiet docker load -i box.tar
-quiet docker run --network none -d --name up -e A=b test/box:1 sh -c 'echo out; echo err >&2; trap "exit 4" TERM; while true; do sleep 0.1; done'
-sleep 0.5
+quiet docker run --network none -d --name up -e A=b test/box:1 sh -c 'echo err >&2; sleep 0.5; echo out; trap "exit 4" TERM; while true; do sleep 0.1; done'
+sleep 1.5
 docker exec up sh -c 'echo $A $HOME; pwd; exit 9'
 docker exec -w /etc -e X=y up sh -c 'pwd; echo $X'
 docker exec -d up true
