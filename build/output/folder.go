@@ -62,6 +62,9 @@ func (f *folder) kids(fd int, name string) error {
 	return nil
 }
 
+// entry writes one entry. What has its name is removed first, except for
+// folders: writing into a file that is there would change its other names, and
+// follow it, were it a link.
 func (f *folder) entry(fd int, at string, e *source.Entry) error {
 	if e.IsDir() {
 		return f.dir(fd, at, e)

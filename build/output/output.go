@@ -70,6 +70,7 @@ func Parse(value string) (Spec, error) {
 	return s, s.check()
 }
 
+// set takes one KEY=VALUE of a line.
 func (s *Spec) set(field string) error {
 	key, value, ok := strings.Cut(field, "=")
 	if !ok {
@@ -88,6 +89,7 @@ func (s *Spec) set(field string) error {
 	return nil
 }
 
+// check refuses what cannot be carried out, before the build begins.
 func (s *Spec) check() error {
 	switch s.Type {
 	case "":

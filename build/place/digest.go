@@ -28,6 +28,7 @@ type hasher struct {
 	n     int
 }
 
+// newHasher forgets what an earlier digest found: it may be out of date.
 func newHasher(ctx context.Context, c *Copy) *hasher {
 	c.sums = map[fileKey]digest.Digest{}
 	return &hasher{ctx: ctx, c: c, sum: digest.SHA256.Digester()}
@@ -74,6 +75,8 @@ func (h *hasher) attributes(rel string, e *source.Entry) {
 	fmt.Fprintf(w, "same as %d\n", h.first[e.ID])
 }
 
+// entry digests one entry, and notes the digest of its content, which is what
+// the layer is held to.
 func (h *hasher) entry(key fileKey, rel string, e *source.Entry, t source.Tree) error {
 	h.attributes(rel, e)
 	if !e.IsRegular() {

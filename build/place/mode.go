@@ -69,6 +69,8 @@ func parseClause(s string) (steps []modeChange, ok bool) {
 	return steps, len(steps) > 0
 }
 
+// whoBits are the bits that a letter before the operator lets change. "s"
+// counts with the user or group, "t" with others, as in GNU chmod.
 func whoBits(c byte) (bits uint32, ok bool) {
 	switch c {
 	case 'u':
@@ -101,6 +103,8 @@ func changeBits(op byte, who uint32, perms string) modeChange {
 	}
 }
 
+// permBits are the bits of a permission for everybody; the caller takes those
+// of whom it is about. "u", "g" and "o" copy what those have.
 func permBits(c rune, mode uint32) uint32 {
 	switch c {
 	case 'r':

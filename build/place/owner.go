@@ -51,6 +51,7 @@ func parseOwner(spec string, below source.Tree) (*owner, error) {
 
 var errNoEntry = errors.New("no entry")
 
+// chownError wraps what went wrong in the sentence that docker's builder says.
 func chownError(err error, kind, name string) error {
 	id := kind[:1] + "id"
 	if errors.Is(err, errNoEntry) {
@@ -59,6 +60,8 @@ func chownError(err error, kind, name string) error {
 	return failed(err, "unable to convert uid/gid chown string to host mapping: can't find %s for %s %s: %s", id, kind, name, err)
 }
 
+// findUser looks a user up by name, and takes a number as it is: as in docker a
+// user whose name is a number wins over the number.
 func findUser(name string, below source.Tree) (*owner, error) {
 	table, err := readTable(below, "etc/passwd")
 	if err != nil {
@@ -80,6 +83,7 @@ func findUser(name string, below source.Tree) (*owner, error) {
 	return &owner{id, id}, err
 }
 
+// findGroup is findUser for groups.
 func findGroup(name string, below source.Tree) (uint32, error) {
 	table, err := readTable(below, "etc/group")
 	if err != nil {
@@ -103,6 +107,7 @@ func findGroup(name string, below source.Tree) (uint32, error) {
 // "unchanged" to the kernel.
 func validID(n int) (uint32, bool) { return uint32(n), n >= 0 && n < math.MaxUint32 }
 
+// parseID reads a number; what is none is a name that no table has.
 func parseID(s string) (uint32, error) {
 	n, err := strconv.ParseUint(s, 10, 32)
 	if err != nil || n == math.MaxUint32 {

@@ -93,6 +93,7 @@ type failure struct {
 func (f *failure) Error() string   { return f.text }
 func (f *failure) Unwrap() []error { return []error{ErrFailed, f.cause} }
 
+// failed makes an error of the user's; cause, for errors.Is, may be nil.
 func failed(cause error, format string, args ...any) error {
 	if cause == nil {
 		cause = ErrFailed

@@ -37,6 +37,8 @@ type node struct {
 	key   fileKey
 }
 
+// newPlan begins with an empty layer. With --link there is nothing below, so
+// that the layer is the same over any image.
 func (c *Copy) newPlan(ctx context.Context, below source.Tree) (*plan, error) {
 	if c.Link {
 		below = nil
@@ -52,12 +54,14 @@ func (c *Copy) newPlan(ctx context.Context, below source.Tree) (*plan, error) {
 	return p, nil
 }
 
+// close ends with the archives, which are read until the layer is written.
 func (p *plan) close() {
 	for _, c := range p.open {
 		_ = c.Close() // a temporary file that was only read since
 	}
 }
 
+// folderEntry is a folder as docker makes those that a source does not have.
 func folderEntry(name string) source.Entry {
 	return source.Entry{Name: name, Mode: unix.S_IFDIR | 0o755}
 }
@@ -142,6 +146,7 @@ func (p *plan) kid(n *node, name, part string) (*node, error) {
 	return kid, nil
 }
 
+// set takes up an entry; the map is made late, as most nodes are files.
 func (n *node) set(name string, kid *node) {
 	if n.kids == nil {
 		n.kids = map[string]*node{}

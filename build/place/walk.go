@@ -34,6 +34,7 @@ func (m *match) excludePrefix() string {
 	return strings.TrimPrefix(path.Join(m.under, m.as), "/")
 }
 
+// walker goes through the folder of a match.
 type walker struct {
 	ctx     context.Context
 	tree    source.Tree
@@ -59,6 +60,8 @@ func (w *walker) folder(rel, name string) error {
 	return nil
 }
 
+// entry visits one entry. A folder that is left out is looked into where an
+// exception ("!") may bring back something in it.
 func (w *walker) entry(rel, name string, e *source.Entry) error {
 	skip, err := w.excluded(rel)
 	if err != nil {
@@ -78,6 +81,8 @@ func (w *walker) entry(rel, name string, e *source.Entry) error {
 	return nil
 }
 
+// excluded asks the patterns, which are relative to what was named, not to the
+// context (buildkit, docs/reference.md, "COPY --exclude").
 func (w *walker) excluded(rel string) (bool, error) {
 	if w.exclude == nil {
 		return false, nil

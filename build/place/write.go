@@ -40,6 +40,8 @@ type writer struct {
 	buf   []byte
 }
 
+// write writes the layer. Names are written in order of their bytes, so that
+// equal copies are equal layers.
 func (p *plan) write(w io.Writer) error {
 	t := &writer{p: p, tw: tar.NewWriter(w), first: map[linkKey]string{}, buf: make([]byte, 256<<10)}
 	if err := t.kids("", p.root); err != nil {
@@ -74,6 +76,8 @@ func (t *writer) kids(dir string, n *node) error {
 	return nil
 }
 
+// node writes one entry. The first name of a file carries its data, further
+// ones of the same source are links to it.
 func (t *writer) node(at string, n *node) error {
 	hdr := t.p.c.header(at, &n.entry)
 	if n.entry.ID != (source.FileID{}) {
@@ -142,6 +146,7 @@ func (c *Copy) header(at string, e *source.Entry) *tar.Header {
 	return hdr
 }
 
+// typeflag is the type of an entry in a tar. Sockets never get here.
 func typeflag(mode uint32) byte {
 	switch mode & unix.S_IFMT {
 	case unix.S_IFDIR:

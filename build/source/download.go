@@ -84,6 +84,8 @@ func redact(err error, u *url.URL) error {
 	return err
 }
 
+// statusError quotes the beginning of what the server says, as docker does,
+// which often tells what is wrong where the code does not.
 func statusError(resp *http.Response, u *url.URL) error {
 	body, err := io.ReadAll(io.LimitReader(resp.Body, errorBody))
 	text := string(bytes.TrimSpace(body))

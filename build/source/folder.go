@@ -85,6 +85,8 @@ func (f *Folder) Lstat(name string) (Entry, error) {
 	return f.lstat(name)
 }
 
+// lstat opens the folder above first: fstatat(2) on the whole name would
+// follow a link that takes the place of a folder meanwhile.
 func (f *Folder) lstat(name string) (Entry, error) {
 	dir, base := split(name)
 	fd, err := f.open(dir, unix.O_PATH|unix.O_DIRECTORY)
@@ -113,6 +115,7 @@ func (f *Folder) visible(name string) (bool, error) {
 // unfiltered is a folder as it is, for those who filter it.
 type unfiltered struct{ *Folder }
 
+// Lstat shows what patterns hide, too.
 func (u unfiltered) Lstat(name string) (Entry, error)     { return u.lstat(name) }
 func (u unfiltered) ReadDir(name string) ([]Entry, error) { return u.readDir(name) }
 
@@ -153,6 +156,8 @@ func keepXattr(name string) bool {
 	return name == "security.capability" || strings.HasPrefix(name, "user.") && !strings.HasPrefix(name, "user.overlay.")
 }
 
+// readXattrs reads the attributes that an image takes along. A filesystem that
+// has none, or that keeps them to itself, is no reason to fail.
 func readXattrs(fd int, name string) (map[string]string, error) {
 	list, err := fsat.ListXattr(fd, name)
 	if errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EPERM) || len(list) == 0 && err == nil {
@@ -190,6 +195,8 @@ func (f *Folder) ReadDir(name string) ([]Entry, error) {
 	return f.seen.filter(unfiltered{f}, name, list)
 }
 
+// readDir lists a folder with one open and no path: names are looked up
+// relative to the descriptor, whatever becomes of the folder.
 func (f *Folder) readDir(name string) ([]Entry, error) {
 	fd, err := f.open(name, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {

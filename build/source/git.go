@@ -166,6 +166,8 @@ type commitTree struct {
 // gitDir is where git keeps its own things, in submodules too.
 const gitDir = ".git"
 
+// isGitDir reports whether a name is .git or in it. Patterns of a Dockerfile
+// must not reach credentials that lie in a repository's config.
 func isGitDir(name string) bool {
 	return name == gitDir || strings.HasPrefix(name, gitDir+"/") || strings.Contains(name, "/"+gitDir+"/") || strings.HasSuffix(name, "/"+gitDir)
 }

@@ -84,6 +84,7 @@ func (f *filtered) Open(name string) (io.ReadCloser, error) {
 	return f.Tree.Open(name)
 }
 
+// check makes what is hidden look as if it were not there.
 func (f *filtered) check(op, name string) error {
 	visible, err := f.seen.visible(f.Tree, name)
 	if err == nil && !visible {
@@ -119,6 +120,7 @@ func newIgnorer(patterns []string) (*ignorer, error) {
 	return ig, nil
 }
 
+// hidden asks the patterns alone; a folder may be in sight all the same.
 func (ig *ignorer) hidden(name string) (bool, error) {
 	ig.mu.Lock()
 	defer ig.mu.Unlock()
@@ -160,6 +162,8 @@ func (ig *ignorer) exceptionBelow(dir string) bool {
 	return false
 }
 
+// anyVisible looks for a first entry in sight. It ends early, since folders
+// that are hidden tend to be large.
 func (ig *ignorer) anyVisible(t Tree, dir string) (bool, error) {
 	list, err := t.ReadDir(dir)
 	if err != nil {

@@ -27,6 +27,8 @@ func Resolve(t Lstater, name string) (string, error) { return resolve(t, name, f
 // to copy to: a component that is missing is one that no link stands for.
 func ResolveMissing(t Lstater, name string) (string, error) { return resolve(t, name, true) }
 
+// resolve takes components off the front of rest and puts them on at, which
+// never holds a link. A link puts its target back in front of rest.
 func resolve(t Lstater, name string, missing bool) (string, error) {
 	at, rest, links := "", Clean(name), 0
 	for rest != "" {
@@ -103,6 +105,8 @@ func Glob(t Tree, pattern string) ([]string, error) {
 	return glob(t, dir, parts[fixed:])
 }
 
+// glob matches one component for each level. Folders that do not match are
+// not read, which docker, who walks the whole tree, does.
 func glob(t Tree, dir string, parts []string) ([]string, error) {
 	list, err := t.ReadDir(dir)
 	if err != nil {

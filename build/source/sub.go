@@ -12,6 +12,7 @@ type sub struct {
 	dir string
 }
 
+// name is a name of the part in the whole tree.
 func (s *sub) name(n string) string {
 	if n == "" {
 		return s.dir

@@ -18,6 +18,7 @@ type Text struct {
 // OpenText returns a tree that holds one file, of mode 0644 as in BuildKit.
 func OpenText(t Text) Tree { return &textTree{t} }
 
+// textTree is the root folder and the one file in it.
 type textTree struct{ Text }
 
 func (t *textTree) file() Entry {
