@@ -26,6 +26,9 @@ type Source struct {
 	// Mounted is the folder it is mounted on; empty: it is not. Pending
 	// writes to a mount are flushed first.
 	Mounted string
+	// Stubs are paths of empty files and folders that are in the upper as long as
+	// a program runs, to mount on, outermost first; they are no changes.
+	Stubs []string
 }
 
 // Changes is what a container changed. It must be closed.
@@ -73,7 +76,7 @@ func (s *Source) open(ctx context.Context, st *imagestore.Store) (*imagestore.Vi
 }
 
 func (s *Source) upper() layer.Upper {
-	return layer.Upper{Dir: s.Container.UpperDir(), Work: s.Container.WorkDir(), Root: s.Container.Privileged}
+	return layer.Upper{Dir: s.Container.UpperDir(), Work: s.Container.WorkDir(), Root: s.Container.Privileged, Hide: s.Stubs}
 }
 
 // flush lets the kernel hand all written data of the mount to its server. An

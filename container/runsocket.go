@@ -90,6 +90,12 @@ const OwnRuntime = "unio"
 
 func (r *Run) runtimeDir() string { return filepath.Join(r.store.runsDir(), r.ID+".runtime") }
 
+// Stubs lists what there is in the upper of a container that runs for the sake of
+// its mounts only: empty files and folders, outermost first.
+func (s *Store) Stubs(c *Container) []string {
+	return runner.Stubs((&Run{Container: c, store: s}).runtimeDir())
+}
+
 // cleanRuntime clears what the runner of a killed supervisor has left.
 func (r *Run) cleanRuntime() error {
 	o := runner.Options{ID: r.ID, StateDir: r.runtimeDir(), Spec: &specs.Spec{Root: &specs.Root{}}, Log: r.store.log}

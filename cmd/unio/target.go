@@ -114,7 +114,7 @@ func (e *env) source(ctx context.Context, ref string) (*build.Source, error) {
 		}
 		src := &build.Source{Container: found}
 		if !m.Dead {
-			src.Mounted = m.Dir
+			src.Mounted, src.Stubs = m.Dir, cs.Stubs(found)
 		}
 		return src, nil
 	case !errors.Is(err, container.ErrNotMounted):

@@ -14,13 +14,17 @@ import (
 const pointsFile = "points.json"
 
 // notePoints writes the note before anything else can fail.
-func (l *launch) notePoints() error {
-	if l.o.StateDir == "" || len(l.got.Made) == 0 {
+func notePoints(dir string, made []point) error {
+	if dir == "" || len(made) == 0 {
 		return nil
 	}
-	data, err := json.Marshal(l.got.Made)
+	data, err := json.Marshal(made)
+	name := filepath.Join(dir, pointsFile)
 	if err == nil {
-		err = os.WriteFile(filepath.Join(l.o.StateDir, pointsFile), data, 0o600)
+		err = os.WriteFile(name+".new", data, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(name+".new", name)
 	}
 	if err != nil {
 		return fmt.Errorf("note what was made in the root: %w", err)
@@ -29,10 +33,26 @@ func (l *launch) notePoints() error {
 }
 
 // forgetPoints removes the note.
-func (l *launch) forgetPoints() {
-	if l.o.StateDir != "" {
-		os.Remove(filepath.Join(l.o.StateDir, pointsFile))
+func forgetPoints(dir string) {
+	if dir != "" {
+		os.Remove(filepath.Join(dir, pointsFile))
 	}
+}
+
+// Stubs lists what there is, as long as a container runs, in its root to mount
+// on and will be taken away, outermost first. dir is its StateDir.
+func Stubs(dir string) (paths []string) {
+	data, err := os.ReadFile(filepath.Join(dir, pointsFile))
+	var made []point
+	if err != nil || json.Unmarshal(data, &made) != nil {
+		return nil
+	}
+	for _, p := range made {
+		if !p.Keep && !p.Wanted {
+			paths = append(paths, p.Path)
+		}
+	}
+	return paths
 }
 
 // Clean takes away what a container has left whose starter was killed, the

@@ -180,7 +180,7 @@ func (l *launch) cleanUp() {
 	l.groups.remove()
 	if l.job.Join == 0 {
 		clearPoints(l.o.Spec.Root.Path, l.got.Made, l.o.ClearAll)
-		l.forgetPoints()
+		forgetPoints(l.o.StateDir)
 	}
 }
 
@@ -214,7 +214,7 @@ func (l *launch) talk(control *os.File) error {
 		}
 		l.got.Made = append(l.got.Made, got.Made...)
 		l.got.Pid, l.got.Ready = max(l.got.Pid, got.Pid), l.got.Ready || got.Ready
-		if err := l.notePoints(); err != nil {
+		if err := notePoints(l.o.StateDir, l.got.Made); err != nil {
 			return err
 		}
 		if got.Error != "" {

@@ -17,6 +17,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"unio/container/inroot"
 )
 
 // An OCI runtime runs in the foreground as the parent of the container: it
@@ -27,6 +29,7 @@ import (
 type ociRun struct {
 	o      *Options
 	bundle string
+	made   []point // what the runtime makes in the root to mount on
 	cmd    *exec.Cmd
 }
 
@@ -38,6 +41,9 @@ func startRuntime(ctx context.Context, o *Options) (*Process, error) {
 	r := &ociRun{o: o, bundle: filepath.Join(o.StateDir, "bundle")}
 	if err := r.writeBundle(); err != nil {
 		return nil, fmt.Errorf("make a bundle for %s: %w", o.Runtime, err)
+	}
+	if err := r.foresee(); err != nil {
+		return nil, err
 	}
 	p := &Process{ended: make(chan struct{}), clean: r.remove, kill: r.kill}
 	started := make(chan error, 1)
@@ -190,4 +196,40 @@ func (r *ociRun) kill() error {
 func (r *ociRun) remove() {
 	_ = r.command("delete", "--force", r.o.ID).Run() // it has done so itself, unless it was killed
 	os.RemoveAll(r.bundle)
+	if len(r.made) > 0 {
+		clearPoints(r.o.Spec.Root.Path, r.made, r.o.ClearAll)
+		forgetPoints(r.o.StateDir)
+	}
+}
+
+// foresee notes what the runtime will make in the root: the places of mounts that
+// are not there.
+func (r *ociRun) foresee() error {
+	root, err := inroot.Dir(r.o.Spec.Root.Path)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(root)
+	look := &rootfs{fd: root}
+	for _, m := range r.o.Spec.Mounts {
+		st, err := os.Stat(m.Source)
+		file := m.Type == "bind" && err == nil && !st.IsDir()
+		r.expect(look, m.Destination, point{Keep: !isDefault(m.Destination)}, file)
+	}
+	for _, f := range r.o.Files {
+		r.expect(look, f.Path, point{}, true)
+	}
+	return notePoints(r.o.StateDir, r.made)
+}
+
+// expect appends the missing parts of one path.
+func (r *ociRun) expect(look *rootfs, name string, p point, file bool) {
+	missing, _ := look.missing(name)
+	for i, at := range missing {
+		p.Path, p.Dir = at, !file || i < len(missing)-1
+		known := slices.ContainsFunc(r.made, func(q point) bool { return q.Path == at })
+		if !known {
+			r.made = append(r.made, p)
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,6 +21,9 @@ type Upper struct {
 	Dir  string // path of the upper folder
 	Work string // path of its work folder, for the link hub; "" if there is none
 	Root bool   // bookkeeping in trusted.* with real owners; otherwise user.* and override_stat
+	// Hide lists paths that are left out where an empty file or folder is new
+	// there, outermost first.
+	Hide []string
 }
 
 // ErrReservedName is returned for a file whose name begins with ".wh.", which
@@ -118,6 +122,7 @@ func Diff(ctx context.Context, up Upper, lower merge.Lower) (*Changes, error) {
 	if err := w.completeLinks(ctx, c.root); err != nil {
 		return nil, err
 	}
+	c.root.hide(up.Hide)
 	c.root.settle()
 	return c, w.settleRoot(c.root)
 }
@@ -272,6 +277,25 @@ func (w *mergeWalk) settleRoot(root *changeNode) error {
 		root.kind = 0
 	}
 	return err
+}
+
+// hide drops what is there for the moment only, if it is new and empty. The
+// innermost come last in the list.
+func (n *changeNode) hide(paths []string) {
+	for _, path := range slices.Backward(paths) {
+		at, names := n, strings.Split(strings.Trim(path, "/"), "/")
+		for i, name := range names {
+			k, ok := at.kid(name)
+			if !ok {
+				break
+			}
+			if next := at.kids[k]; i < len(names)-1 {
+				at = next
+			} else if next.kind == Added && len(next.kids) == 0 && (next.isDir() || next.attr.IsRegular() && next.attr.Size == 0) {
+				at.kids = slices.Delete(at.kids, k, k+1)
+			}
+		}
+	}
 }
 
 // settle drops unchanged nodes below n and makes every folder that holds a
