@@ -105,10 +105,6 @@ func (x *execution) run(c *cli.Context, found *container.Container) (int, error)
 	case c.Bool("tty"):
 		return x.onTerminal(c, pid)
 	}
-	x.o.Stdout, x.o.Stderr = fileOf(x.e.stdout), fileOf(x.e.stderr)
-	if c.Bool("interactive") {
-		x.o.Stdin = fileOf(x.e.stdin)
-	}
 	return x.wait(c, pid)
 }
 
@@ -123,10 +119,16 @@ func (x *execution) wait(c *cli.Context, pid int) (int, error) {
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM)
 	defer signal.Stop(signals)
-	p, err := runner.Exec(context.WithoutCancel(c.Context), pid, x.o)
+	streams, err := x.pipes(c.Bool("interactive"))
 	if err != nil {
 		return 0, err
 	}
+	p, err := runner.Exec(context.WithoutCancel(c.Context), pid, x.o)
+	streams.given()
+	if err != nil {
+		return 0, err
+	}
+	defer streams.finish()
 	go func() {
 		for sig := range signals {
 			if n, ok := sig.(unix.Signal); ok {
