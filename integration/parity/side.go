@@ -19,6 +19,7 @@ type Answer struct {
 	Code           int
 }
 
+// String is the answer as a transcript has it, and as it is recorded.
 func (a Answer) String() string {
 	var b strings.Builder
 	b.WriteString(a.Stdout)
