@@ -1,6 +1,6 @@
 # exec, logs, top, attach, kill by signal, inspect of what runs; volumes.
 quiet docker load -i box.tar
-quiet docker run --network none -d --name up -e A=b test/box:1 sh -c 'echo err >&2; sleep 0.5; echo out; trap "exit 4" TERM; while true; do sleep 0.1; done'
+quiet docker run --network none -d --name up -e A=b test/box:1 sh -c 'trap "exit 4" TERM; echo err >&2; sleep 0.5; echo out; while true; do sleep 0.1; done'
 sleep 1.5
 docker exec up sh -c 'echo $A $HOME; pwd; exit 9'
 docker exec -w /etc -e X=y up sh -c 'pwd; echo $X'
@@ -30,6 +30,8 @@ docker wait up
 docker ps -a --format '{{.Names}} {{.Status}}'
 docker start up
 docker restart -t 5 up
+# The shell must have set its trap.
+quiet until docker exec up grep -q 'SigCgt:.*[4-7c-f]...$' /proc/1/status; do sleep 0.1; done
 docker kill -s TERM up
 docker wait up
 docker rm up
