@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/moby/patternmatcher"
+	"golang.org/x/sys/unix"
 
 	"unio/build/source"
 )
@@ -118,6 +119,9 @@ func (c *Copy) fromTree(name string) (match, error) {
 			text = "file not found in build context or excluded by .dockerignore: " + text
 		}
 		return m, &failure{text, os.ErrNotExist}
+	}
+	if errors.Is(err, unix.ENOTDIR) {
+		return m, failed(err, "forbidden path outside the build context: %s ()", name)
 	}
 	if err == nil && c.Add && m.entry.IsRegular() {
 		m.unpack = source.IsTar(m.tree, m.name)

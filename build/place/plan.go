@@ -159,10 +159,7 @@ func (p *plan) place(i int, m *match) error {
 	name, folder := p.c.destination()
 	dest, err := source.ResolveMissing(p, name)
 	if err != nil {
-		return err
-	}
-	if err := p.checkAbove(dest); err != nil {
-		return err
+		return failed(err, "%s", err) // below a file, or a loop
 	}
 	switch {
 	case m.parents:
@@ -183,20 +180,6 @@ func (p *plan) place(i int, m *match) error {
 		dest = path.Join(dest, m.as)
 	}
 	return p.put(dest, m.entry, &node{tree: m.tree, key: fileKey{i, m.name}})
-}
-
-// checkAbove refuses a destination below what is no folder, in docker's words.
-func (p *plan) checkAbove(dest string) error {
-	for i, c := range dest {
-		if c != '/' {
-			continue
-		}
-		if e, err := p.Lstat(dest[:i]); err == nil && !e.IsDir() {
-			below, _, _ := strings.Cut(dest[i+1:], "/")
-			return failed(unix.ENOTDIR, "lstat /%s/%s: not a directory", dest[:i], below)
-		}
-	}
-	return nil
 }
 
 // placeFolder merges what is in a folder into the destination.

@@ -24,20 +24,24 @@ type Lstater interface {
 func Resolve(t Lstater, name string) (string, error) { return resolve(t, name, false) }
 
 // ResolveMissing is Resolve for what may not be there yet, such as the place
-// to copy to: a component that is missing is one that no link stands for.
+// to copy to: a component that is missing is one that no link stands for. One
+// below a file gives ENOTDIR.
 func ResolveMissing(t Lstater, name string) (string, error) { return resolve(t, name, true) }
 
 // resolve takes components off the front of rest and puts them on at, which
 // never holds a link. A link puts its target back in front of rest.
 func resolve(t Lstater, name string, missing bool) (string, error) {
-	at, rest, links := "", Clean(name), 0
+	at, rest, links, folder := "", Clean(name), 0, true
 	for rest != "" {
 		var part string
 		part, rest, _ = strings.Cut(rest, "/")
 		next := Clean(join(at, part))
 		if part == "" || part == "." || part == ".." {
-			at = next // only targets of links have these
+			at, folder = next, true // only targets of links have these
 			continue
+		}
+		if missing && !folder {
+			return "", &fs.PathError{Op: "lstat", Path: "/" + next, Err: unix.ENOTDIR}
 		}
 		e, err := t.Lstat(next)
 		if missing && isNotExist(err) {
@@ -48,7 +52,7 @@ func resolve(t Lstater, name string, missing bool) (string, error) {
 			return "", err
 		}
 		if !e.IsLink() {
-			at = next
+			at, folder = next, e.IsDir()
 			continue
 		}
 		if links++; links > maxLinks {
