@@ -35,7 +35,7 @@ docker cp up:/tmp/e/. - | tar tf - | sort
 docker cp up:/tmp/f out/sub; ls -R out
 docker cp up:/tmp out/sub/f
 docker cp up:/tmp/f new/
-docker cp up:/tmp/g - | docker cp - up:/etc; docker exec up cat /etc/g
+docker cp up:/tmp/g - >g.tar; docker cp - up:/etc <g.tar; docker exec up cat /etc/g
 docker cp - up:/etc/passwd < /dev/null
 docker cp - - 
 docker cp f st:/tmp/f; docker cp st:/tmp/f - | tar xOf -

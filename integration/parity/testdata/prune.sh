@@ -10,7 +10,7 @@ echo Y | docker image prune
 echo yes | docker image prune
 docker image prune -a
 docker image prune -f
-docker images
+docker images | sort
 # dangling
 quiet docker tag test/chain:2 test/base:1
 ~reclaimed docker image prune -f
@@ -37,10 +37,10 @@ docker image prune -f --filter until=garbage
 docker image prune -f --filter until=1h --filter until=2h
 docker image prune -f --filter frob
 docker image prune -f --filter ''
-docker images
+docker images | sort
 # everything, shared layers among it
 docker image prune -af > out; echo $?; sort out | sed 's/sha256:.*/ID/' | grep -v Total
-docker images
+docker images | sort
 docker image prune -af
 # errors of the command line
 docker image prune x

@@ -5,7 +5,7 @@ quiet docker load -i box.tar
 docker rmi test/chain:1
 docker rmi test/chain:2
 docker rmi test/chain:2
-docker images
+docker images | sort
 quiet docker load -i chain.tar
 # by ID: more than one tag
 docker rmi $(docker images -q test/chain:1)
@@ -20,7 +20,7 @@ quiet docker tag test/chain:1 other:1
 docker rmi $(docker images -q other:1)
 docker rmi other:1
 docker rmi test/chain:1 test/chain:2
-docker images
+docker images | sort
 quiet docker load -i chain.tar
 # prefix, full ID
 docker rmi -f $(docker images -q test/chain:1 | cut -c1-4) | grep Deleted
@@ -47,7 +47,7 @@ docker rmi --force nothing other
 # goes on after an error
 docker rmi nothing test/base:1 neither
 docker rmi -f nothing test/box:1
-docker images
+docker images | sort
 quiet docker load -i base.tar
 quiet docker load -i box.tar
 # dangling
@@ -55,9 +55,9 @@ quiet docker tag test/box:1 test/base:1
 docker images -f dangling=true
 docker rmi $(docker images -q -f dangling=true)
 docker images -f dangling=true -q
-docker images
+docker images | sort
 docker rmi test/base:1
-docker images
+docker images | sort
 # layers that others share stay
 quiet docker load -i base.tar
 quiet docker load -i chain.tar
