@@ -3,7 +3,6 @@ package main
 import (
 	"archive/tar"
 	"context"
-	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -72,7 +71,7 @@ func writeTiny(path string) error {
 	if err := w.WriteHeader(&tar.Header{Name: "bin/true", Mode: 0o755, Size: int64(len(data))}); err != nil {
 		return err
 	}
-	if _, err := io.WriteString(w, string(data)); err != nil {
+	if _, err := w.Write(data); err != nil {
 		return err
 	}
 	return w.Close()
