@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -79,13 +80,20 @@ func runUnio(t *testing.T, dir string, args ...string) {
 
 func (o *onTerminal) waitFor(want string) {
 	o.t.Helper()
-	for range 400 {
-		if strings.Contains(o.screen.Text(), want) {
+	o.waitMatch(regexp.QuoteMeta(want))
+}
+
+// waitMatch waits until the screen shows what matches.
+func (o *onTerminal) waitMatch(pattern string) {
+	o.t.Helper()
+	expr := regexp.MustCompile(pattern)
+	for range 2400 {
+		if expr.MatchString(o.screen.Text()) {
 			return
 		}
 		time.Sleep(25 * time.Millisecond)
 	}
-	o.t.Fatalf("no %q on the screen:\n%s", want, o.screen.Text())
+	o.t.Fatalf("no %q on the screen:\n%s", pattern, o.screen.Text())
 }
 
 func (o *onTerminal) resize(cols, rows uint16) {
@@ -160,27 +168,43 @@ func tarOf(t *testing.T, files map[string][]byte) []byte {
 	return out.Bytes()
 }
 
-// slowly passes a registry on, its blobs at about 300 KB/s each.
-func slowly(t *testing.T, addr string) string {
+// halfway passes a registry on, but no more than half of each blob until all
+// is called.
+func halfway(t *testing.T, addr string) (proxy string, all func()) {
 	t.Helper()
-	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: addr})
-	proxy.FlushInterval = -1
-	proxy.ModifyResponse = func(r *http.Response) error {
+	gate := make(chan struct{})
+	p := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: addr})
+	p.FlushInterval = -1
+	p.ModifyResponse = func(r *http.Response) error {
 		if r.Request.Method == http.MethodGet && strings.Contains(r.Request.URL.Path, "/blobs/") {
-			r.Body = slowBody{r.Body}
+			r.Body = &halfBody{ReadCloser: r.Body, left: blobSize / 2, gate: gate, gone: r.Request.Context().Done()}
 		}
 		return nil
 	}
-	server := httptest.NewServer(proxy)
+	server := httptest.NewServer(p)
 	t.Cleanup(server.Close)
-	return strings.TrimPrefix(server.URL, "http://")
+	return strings.TrimPrefix(server.URL, "http://"), sync.OnceFunc(func() { close(gate) })
 }
 
-type slowBody struct{ io.ReadCloser }
+// halfBody gives left bytes, and the rest when the gate opens.
+type halfBody struct {
+	io.ReadCloser
+	left       int
+	gate, gone <-chan struct{}
+}
 
-func (b slowBody) Read(p []byte) (int, error) {
-	time.Sleep(25 * time.Millisecond)
-	return b.ReadCloser.Read(p[:min(len(p), 8<<10)])
+func (b *halfBody) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		select {
+		case <-b.gate:
+			return b.ReadCloser.Read(p)
+		case <-b.gone:
+			return 0, io.ErrUnexpectedEOF
+		}
+	}
+	n, err := b.ReadCloser.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
 }
 
 // TestPullOnTerminal pulls with bars, while the terminal changes its size, ends
@@ -191,28 +215,27 @@ func TestPullOnTerminal(t *testing.T) {
 	dir, other := t.TempDir(), t.TempDir()
 	runUnio(t, other, "load", "-q", "-i", noisyImage(t, fast+"/noise:1"))
 	runUnio(t, other, "push", "-q", fast+"/noise:1")
-	name := slowly(t, fast) + "/noise:1"
+	proxy, all := halfway(t, fast)
+	defer all()
+	name := proxy + "/noise:1"
 
+	// TestBarsResized looks at what changes of the size leave, without a race.
 	o := startUnio(t, dir, pty.Winsize{Cols: 90, Rows: 24}, "pull", name)
-	o.waitFor("/s")
+	o.waitFor(": Downloading")
 	o.resize(41, 24)
-	time.Sleep(300 * time.Millisecond)
 	o.resize(120, 12)
-	time.Sleep(300 * time.Millisecond)
-	if text := o.screen.Text(); strings.Count(text, "Total") != 1 || strings.Count(text, "Downloading") != 3 {
-		t.Errorf("after two changes of size:\n%s", text)
-	}
 	if _, err := o.master.WriteString("\x03"); err != nil {
 		t.Fatal(err)
 	}
 	code, text := o.end()
-	if code != exitInterrupted || strings.Contains(text, "^C") || strings.Contains(text, "Total") {
+	if lines := strings.Split(text, "\n"); code != exitInterrupted || strings.Contains(text, "^C") || strings.Contains(lines[len(lines)-1], "Total") {
 		t.Errorf("exit code %d after Ctrl-C:\n%s", code, text)
 	}
 	if column, line := o.screen.Cursor(); column != 0 || line != "" {
 		t.Errorf("the cursor is left at column %d of %q", column, line)
 	}
 
+	all()
 	o = startUnio(t, dir, pty.Winsize{Cols: 100, Rows: 24}, "pull", name)
 	code, text = o.end()
 	pulled := regexp.MustCompile(`\A1: Pulling from noise\n(?:[0-9a-f]{12}: Pull complete\n){3}` +
