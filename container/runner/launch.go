@@ -197,8 +197,8 @@ func (l *launch) talk(control *os.File) error {
 	if err != nil {
 		return err
 	}
-	if err := json.NewEncoder(control).Encode(l.job); err != nil {
-		return fmt.Errorf("instruct the runner: %w", err)
+	if err := instruct(control, &l.job); err != nil {
+		return err
 	}
 	for dec := json.NewDecoder(control); ; {
 		var got outcome
@@ -221,6 +221,19 @@ func (l *launch) talk(control *os.File) error {
 			return &StartError{got.Code, errors.New(got.Error)}
 		}
 	}
+}
+
+// instruct sends the job, and its end: a child that let go of the socket with
+// anything unread would look like one that died (ECONNRESET instead of the end
+// of what it says, unix(7)).
+func instruct(control *os.File, j *job) error {
+	if err := json.NewEncoder(control).Encode(j); err != nil {
+		return fmt.Errorf("instruct the runner: %w", err)
+	}
+	if err := unix.Shutdown(int(control.Fd()), unix.SHUT_WR); err != nil {
+		return fmt.Errorf("instruct the runner: %w", err)
+	}
+	return nil
 }
 
 // endOfDead is how long the end of a child that has hung up may take to be seen.

@@ -349,3 +349,21 @@ func TestNumbers(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestJobOfAnySize: the child reads the job to its end, however long it is. A
+// JSON decoder fills buffers of these sizes and would stop before the last
+// newline, and what is unread when the program starts looks like a death.
+func TestJobOfAnySize(t *testing.T) {
+	t.Parallel()
+	root := busyboxRoot(t)
+	for _, size := range []int{7680, 7681, 15872, 32256} {
+		spec := describe(t, runspec.Options{Root: root}, "exit 7")
+		spec.Annotations = map[string]string{"pad": ""}
+		short, err := json.Marshal(job{Spec: spec})
+		must(t, err)
+		spec.Annotations["pad"] = strings.Repeat("x", size-len(short))
+		if r := run(t, Options{Spec: spec}); r.code != 7 || r.err != nil {
+			t.Errorf("a job of %d bytes: code %d, %v", size, r.code, r.err)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"strconv"
@@ -54,7 +55,11 @@ func (c *child) begin() error {
 		return err
 	}
 	unix.Close(programFD) // no path of the container may lead through it
-	if err := json.NewDecoder(c.control).Decode(c.job); err != nil {
+	text, err := io.ReadAll(c.control)
+	if err == nil {
+		err = json.Unmarshal(text, c.job)
+	}
+	if err != nil {
 		return fmt.Errorf("read the job: %w", err)
 	}
 	if err := c.becomeRoot(); err != nil {
