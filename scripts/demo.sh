@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole journey of an image, with real output: a root filesystem goes in,
-# is mounted, changed from inside, committed, saved, pushed, pulled and loaded
-# elsewhere, and is still the same image. Needs root; `make demo` installs what
+# is mounted, changed from inside, committed, run, built on, saved, pushed, pulled
+# and loaded elsewhere, and is still the same image. Needs root; `make demo` installs what
 # it uses. Everything lies in a scratch folder that is removed at the end.
 #
 #   DEMO_ROOT=debian|busybox   which root filesystem (default: Debian if a
@@ -9,7 +9,7 @@
 set -euo pipefail
 
 [ "$(id -u)" -eq 0 ] || {
-	echo "the demo mounts and runs a chroot: please run it as root (sudo make demo)" >&2
+	echo "the demo mounts and runs containers: please run it as root (sudo make demo)" >&2
 	exit 1
 }
 scratch=$(mktemp -d)
@@ -146,6 +146,19 @@ step "Commit it as a new layer"
 try unio commit -m 'changed from inside' -c 'ENV STAGE=demo' web demo/web:1
 try unio history demo/web:1
 try unio umount web
+
+step "Run it, and build on it"
+try unio run --rm demo/web:1 /bin/sh -c 'echo "this is stage $STAGE"'
+mkdir "$scratch/site"
+echo '<h1>Built, too</h1>' >"$scratch/site/page.html"
+cat >"$scratch/site/Dockerfile" <<'END'
+FROM demo/web:1
+COPY page.html /srv/www/
+RUN wc -c </srv/www/page.html >/srv/www/size
+CMD ["cat", "/srv/www/page.html", "/srv/www/size"]
+END
+try unio build -t demo/site:1 "$scratch/site"
+try unio run --rm demo/site:1
 
 step "Save it to a file"
 try unio save -o "$scratch/web.tar" demo/web:1
