@@ -74,6 +74,11 @@ func newGuide(t *testing.T) *guide {
 	g.env = append(os.Environ(),
 		"PATH="+filepath.Dir(binary)+":"+os.Getenv("PATH"), "HOME="+b.dir, "TERM=dumb", "NO_COLOR=1",
 		"UNIO_ROOT="+b.store(), "UNIO_RUNROOT="+b.path("run"))
+	t.Cleanup(func() { // containers of a tour that failed
+		for _, id := range strings.Fields(b.try("ps", "-aq").stdout) {
+			b.try("rm", "-f", id)
+		}
+	})
 	other := newBox(t)
 	archive := busyboxRoot(t, other.dir)
 	shell(t, other.dir, `mkdir busybox-root/root; echo root:x:0:0:root:/root:/bin/sh >busybox-root/etc/passwd`)

@@ -135,9 +135,25 @@ func setupScript(e *testscript.Env) error {
 	e.Setenv("UNIO_RUNROOT", e.WorkDir+"/.run")
 	e.Setenv("HOME", e.WorkDir+"/.home")
 	e.Defer(func() { // what a script that failed has left
+		endContainers(e.WorkDir)
 		for _, dir := range mountsBelow(e.WorkDir) {
 			_ = unix.Unmount(dir, unix.MNT_DETACH)
 		}
 	})
 	return os.MkdirAll(e.WorkDir+"/.home", 0o755)
+}
+
+// endContainers removes the containers that run in a script's store.
+func endContainers(work string) {
+	unio := func(args ...string) []byte {
+		cmd := exec.Command("unio", append([]string{"--root", work + "/.store", "--runroot", work + "/.run"}, args...)...)
+		out, _ := cmd.Output()
+		return out
+	}
+	if _, err := os.Stat(work + "/.store/containers"); err != nil {
+		return
+	}
+	for _, id := range strings.Fields(string(unio("ps", "-q", "--filter", "status=running"))) {
+		unio("rm", "-f", id)
+	}
 }
