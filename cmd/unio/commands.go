@@ -4,15 +4,27 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// commands lists the commands, in the order of the help text. A command that
-// docker also offers inside a group is built twice, once for each place.
+// commonCommands are those that the help text names first.
+func commonCommands() []string {
+	return []string{
+		"run", "exec", "ps", "build", "pull", "push", "images", "mount", "umount", "chroot", "commit", "diff",
+		"login", "logout", "search", "version", "info",
+	}
+}
+
+// commands lists the commands. A command that docker also offers inside a group
+// is built twice, once for each place.
 func commands() []*cli.Command {
 	return []*cli.Command{
-		buildCommand(),
-		chrootCommand(),
 		attachCommand(),
+		buildCommand(),
+		buildMountsCommand(),
+		builderGroup(),
+		chrootCommand(),
 		commitCommand(),
+		completeCommand(),
 		completionCommand(),
+		containerGroup(),
 		cpCommand(),
 		createCommand(),
 		diffCommand(),
@@ -21,18 +33,23 @@ func commands() []*cli.Command {
 		fsckCommand(),
 		helpCommand(),
 		historyCommand(),
+		imageGroup(),
 		imagesCommand(),
 		importCommand(),
 		infoCommand(),
 		inspectCommand(),
+		keepCommand(),
 		killCommand(),
 		layerCommand(),
 		loadCommand(),
 		loginCommand(),
 		logoutCommand(),
 		logsCommand(),
+		manCommand(),
 		mountCommand(),
 		overlayCommand(),
+		overlayKeepCommand(),
+		overlayServerCommand(),
 		psCommand(),
 		pullCommand(),
 		pushCommand(),
@@ -41,29 +58,20 @@ func commands() []*cli.Command {
 		rmCommand(),
 		rmiCommand(),
 		runCommand(),
+		runnerCommand(),
 		saveCommand(),
 		searchCommand(),
+		serveCommand(),
 		startCommand(),
 		stopCommand(),
+		superviseCommand(),
+		systemGroup(),
 		tagCommand(),
 		topCommand(),
 		umountCommand(),
-		builderGroup(),
-		imageGroup(),
-		containerGroup(),
-		systemGroup(),
+		versionCommand(),
 		volumeGroup(),
 		waitCommand(),
-		completeCommand(),
-		manCommand(),
-		buildMountsCommand(),
-		overlayServerCommand(),
-		overlayKeepCommand(),
-		runnerCommand(),
-		superviseCommand(),
-		serveCommand(),
-		keepCommand(),
-		versionCommand(),
 	}
 }
 

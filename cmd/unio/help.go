@@ -42,11 +42,11 @@ func topics() map[string]string {
   0    done
   1    failed; wrong number of arguments, unknown command, bad reference
   64   inspect --format: the template cannot be parsed
-  125  unknown flag or malformed filter; chroot: unio itself failed
-  126  chroot: the program cannot be run
-  127  chroot: the program was not found
+  125  unknown flag or malformed filter; run, exec, chroot: unio itself failed
+  126  run, exec, chroot: the program cannot be run
+  127  run, exec, chroot: the program was not found
   130  interrupted
-  else chroot: the program's own code
+  else run, exec, chroot, start -a: the program's own code
 `,
 		"names": `An image is called by
 

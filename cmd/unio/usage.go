@@ -24,7 +24,11 @@ func usageText(app *cli.App, c *cli.Command) string {
 	if c != nil {
 		b.WriteString(aliasText(app, c))
 	}
-	b.WriteString(commandTable(children))
+	if c == nil {
+		b.WriteString(groupedCommands(children))
+	} else {
+		b.WriteString(commandTable("Commands", children))
+	}
 	b.WriteString(flagTable(flags))
 	if len(children) > 0 {
 		fmt.Fprintf(&b, "\nRun '%s COMMAND --help' for more information on a command.\n", commandPath(app, c))
@@ -92,14 +96,38 @@ func namesAmong(list []*cli.Command, c *cli.Command) []string {
 	return names
 }
 
-func commandTable(children []*cli.Command) string {
+// groupedCommands lists the application's commands as docker does: what is
+// used most first, then those that only hold others, then the rest by name.
+func groupedCommands(all []*cli.Command) string {
+	var common, groups, rest []*cli.Command
+	for _, name := range commonCommands() {
+		i := slices.IndexFunc(all, func(c *cli.Command) bool { return c.Name == name })
+		common = append(common, all[i])
+	}
+	for _, c := range all {
+		switch {
+		case slices.Contains(common, c):
+		case len(c.Subcommands) > 0:
+			groups = append(groups, c)
+		default:
+			rest = append(rest, c)
+		}
+	}
+	byName := func(a, b *cli.Command) int { return strings.Compare(a.Name, b.Name) }
+	slices.SortFunc(groups, byName)
+	slices.SortFunc(rest, byName)
+	return commandTable("Common Commands", common) + commandTable("Management Commands", groups) +
+		commandTable("Commands", rest)
+}
+
+func commandTable(title string, children []*cli.Command) string {
 	var rows [][2]string
 	for _, c := range children {
 		if !c.Hidden {
 			rows = append(rows, [2]string{c.Name, c.Usage})
 		}
 	}
-	return table("Commands", rows, 11, 1)
+	return table(title, rows, 11, 1)
 }
 
 func flagTable(flags []cli.Flag) string { return table("Options", flagRows(flags), 0, 3) }
