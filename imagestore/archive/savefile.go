@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"crypto/rand"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -25,7 +27,8 @@ func SaveFile(ctx context.Context, st *imagestore.Store, names []string, path st
 
 // WriteFile gives whatever write writes a file as [SaveFile] does. A process
 // that is killed leaves nothing where the filesystem knows files without a name
-// (O_TMPFILE, open(2)), and a file ".unio-save-…" elsewhere.
+// (O_TMPFILE, open(2)), but for the instant in which a file that is there is
+// replaced, and a file ".unio-save-…" elsewhere.
 func WriteFile(path string, write func(io.Writer) error) error {
 	if err := CheckOutput(path); err != nil {
 		return err
@@ -83,12 +86,8 @@ func (o *output) publish() error {
 	if !errors.Is(err, unix.EEXIST) {
 		return err
 	}
-	taken, err := os.CreateTemp(filepath.Dir(o.path), tempPattern)
-	if err != nil {
-		return err
-	}
-	name := taken.Name()
-	if err := errors.Join(taken.Close(), os.Remove(name), o.link(name)); err != nil {
+	name := filepath.Join(filepath.Dir(o.path), strings.ReplaceAll(tempPattern, "*", rand.Text()))
+	if err := o.link(name); err != nil {
 		return err
 	}
 	return os.Rename(name, o.path)
