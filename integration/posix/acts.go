@@ -72,8 +72,25 @@ func (t *T) open(name string, flags int) int {
 	if err != nil {
 		t.fatalf("open %.50s: %s", name, errName(err))
 	}
-	t.cleanup = append(t.cleanup, func() { _ = unix.Close(fd) })
+	return t.adopt(fd)
+}
+
+// adopt closes a descriptor at the scenario's end, unless that has done so.
+func (t *T) adopt(fd int) int {
+	t.opened = append(t.opened, fd)
+	t.cleanup = append(t.cleanup, func() {
+		if slices.Contains(t.opened, fd) {
+			_ = t.close(fd)
+		}
+	})
 	return fd
+}
+
+// close closes a descriptor. Closing its number once more, at the end, might hit
+// the one that another scenario has got since.
+func (t *T) close(fd int) error {
+	t.opened = slices.DeleteFunc(t.opened, func(o int) bool { return o == fd })
+	return unix.Close(fd)
 }
 
 // tryOpen tells what opening gives.

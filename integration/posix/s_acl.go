@@ -285,7 +285,7 @@ var controlling = group{
 		t.setACL("d", defaultACL, inherited)
 		fd, err := unix.Open("d/f", rdwr|creat, 0)
 		t.ok(err)
-		t.ok(unix.Close(fd))
+		t.ok(t.close(fd))
 		t.eq(t.mode("d/f"), "0")
 	}},
 	"default: changes not the folder": {"d/@755", func(t *T) {

@@ -244,7 +244,7 @@ var folders = group{
 		two, err := unix.Dup(fd)
 		t.ok(err)
 		t.eq(len(t.entries(two, 4096)), 0)
-		t.ok(unix.Close(two))
+		t.ok(t.close(two))
 	}},
 	"without search permission": {"d/@744 d/a", func(t *T) { t.as(alice, func() { t.eq(namesOf(t.all(t.open("d", rdonly), 4096)), "a") }) }},
 	"without read permission":   {"d/@711 d/a", func(t *T) { t.as(alice, func() { t.fails(tryOpen("d", rdonly), unix.EACCES) }) }},

@@ -48,7 +48,7 @@ var living = group{
 	"fifo without readers": {"p|", func(t *T) {
 		r := t.open("p", rdonly|unix.O_NONBLOCK)
 		t.open("p", wronly|unix.O_NONBLOCK)
-		t.ok(unix.Close(r))
+		t.ok(t.close(r))
 		t.fails(tryOpen("p", wronly|unix.O_NONBLOCK), unix.ENXIO)
 	}},
 	"fifo seeks not": {"p|", func(t *T) { t.eq(t.seek(t.open("p", rdwr), 0, unix.SEEK_SET), "ESPIPE") }},
@@ -182,8 +182,7 @@ var living = group{
 func (t *T) socket(name string, want error) int {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	t.ok(err)
-	t.cleanup = append(t.cleanup, func() { _ = unix.Close(fd) })
-	t.fails(unix.Connect(fd, &unix.SockaddrUnix{Name: name}), want)
+	t.fails(unix.Connect(t.adopt(fd), &unix.SockaddrUnix{Name: name}), want)
 	return fd
 }
 
@@ -213,7 +212,7 @@ func (t *T) start(path string) string {
 func (t *T) watch(name string, f func()) string {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	t.ok(err)
-	defer unix.Close(fd)
+	defer t.close(fd)
 	_, err = unix.InotifyAddWatch(fd, name, unix.IN_ALL_EVENTS)
 	t.ok(err)
 	f()

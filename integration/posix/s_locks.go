@@ -39,7 +39,7 @@ var locking = group{
 		a, err := unix.Open("f", rdwr, 0)
 		t.ok(err)
 		t.ok(unix.Flock(a, unix.LOCK_EX))
-		t.ok(unix.Close(a))
+		t.ok(t.close(a))
 		t.ok(unix.Flock(t.open("f", rdwr), unix.LOCK_EX|noWait))
 	}},
 	"flock of a folder": {"d/", func(t *T) {
@@ -138,13 +138,13 @@ var locking = group{
 	"goes with any close": {"f", func(t *T) {
 		a := t.open("f", rdwr)
 		t.ok(setlk(a, posixLock, flockAll(unix.F_WRLCK)))
-		t.ok(unix.Close(must(unix.Open("f", rdonly, 0))))
+		t.ok(t.close(must(unix.Open("f", rdonly, 0))))
 		t.ok(setlk(t.open("f", rdwr), ofdLock, flockAll(unix.F_WRLCK)))
 	}},
 	"OFD stays with another close": {"f", func(t *T) {
 		a := t.open("f", rdwr)
 		t.ok(setlk(a, ofdLock, flockAll(unix.F_WRLCK)))
-		t.ok(unix.Close(must(unix.Open("f", rdonly, 0))))
+		t.ok(t.close(must(unix.Open("f", rdonly, 0))))
 		t.fails(setlk(t.open("f", rdwr), ofdLock, flockAll(unix.F_WRLCK)), unix.EAGAIN)
 	}},
 	"ends with its process": {"f", func(t *T) {

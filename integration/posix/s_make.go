@@ -125,17 +125,17 @@ var making = group{
 		t.eq(t.owner("p"), "0:77")
 	}},
 	"setgid: a stranger's setgid file": {".@2777:0:77", func(t *T) {
-		t.as(alice, func() { fd, err := unix.Open("f", wronly|creat, 0o2755); t.ok(err); t.ok(unix.Close(fd)) })
+		t.as(alice, func() { fd, err := unix.Open("f", wronly|creat, 0o2755); t.ok(err); t.ok(t.close(fd)) })
 		t.eq(t.mode("f"), "755")
 	}},
 	"setgid: a member's setgid file": {".@2777:0:77", func(t *T) {
-		t.as(alice, func() { fd, err := unix.Open("f", wronly|creat, 0o2755); t.ok(err); t.ok(unix.Close(fd)) }, 77)
+		t.as(alice, func() { fd, err := unix.Open("f", wronly|creat, 0o2755); t.ok(err); t.ok(t.close(fd)) }, 77)
 		t.eq(t.mode("f"), "2755")
 	}},
 	"setgid: root's setgid file": {".@2777:0:77", func(t *T) {
 		fd, err := unix.Open("f", wronly|creat, 0o2755)
 		t.ok(err)
-		t.ok(unix.Close(fd))
+		t.ok(t.close(fd))
 		t.eq(t.mode("f"), "2755")
 	}},
 	"setgid: over a removed name": {".@2777:0:77 f d/", func(t *T) {

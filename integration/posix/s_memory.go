@@ -76,7 +76,7 @@ var mapping = group{
 		fd, err := unix.Open("f", rdwr, 0)
 		t.ok(err)
 		m := t.mmapFd(fd, 20000, both, unix.MAP_SHARED)
-		t.ok(unix.Close(fd))
+		t.ok(t.close(fd))
 		copy(m, "later")
 		t.eq(t.content("f")[:5], "later")
 	}},
@@ -305,7 +305,7 @@ var syncing = group{
 		fd, err := unix.OpenByHandleAt(t.open(".", rdonly), h, rdonly)
 		t.ok(err)
 		t.eq(t.pread(fd, 9, 0), "hello")
-		t.ok(unix.Close(fd))
+		t.ok(t.close(fd))
 	}},
 	"poll": {"f=hello", func(t *T) {
 		p := []unix.PollFd{{Fd: int32(t.open("f", rdwr)), Events: unix.POLLIN | unix.POLLOUT}}
@@ -317,7 +317,7 @@ var syncing = group{
 	"epoll": {"f=hello", func(t *T) {
 		ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 		t.ok(err)
-		defer unix.Close(ep)
+		defer t.close(ep)
 		t.fails(unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, t.open("f", rdonly), &unix.EpollEvent{Events: unix.EPOLLIN}), unix.EPERM, nil)
 	}},
 	"fcntl flags": {"f", func(t *T) {

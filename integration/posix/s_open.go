@@ -82,14 +82,14 @@ var opening = group{
 			t.ok(err)
 			t.eq(n, 5)
 			t.eq(t.pread(fd, 5, 0), "hello")
-			t.ok(unix.Close(fd))
+			t.ok(t.close(fd))
 			t.fails(tryOpen("x", rdonly), unix.EACCES)
 		})
 	}},
 	"creat with sticky mode bits": {"", func(t *T) {
 		fd, err := unix.Open("x", wronly|creat, 0o7777)
 		t.ok(err)
-		t.ok(unix.Close(fd))
+		t.ok(t.close(fd))
 		t.eq(t.mode("x"), "7777")
 	}},
 	"nofollow of a link":        {"f l->f", func(t *T) { t.fails(tryOpen("l", rdonly|noLinks), unix.ELOOP) }},
@@ -281,7 +281,7 @@ var opening = group{
 		dir := t.open("d", rdonly|dirOnly)
 		fd, err := unix.Openat2(dir, "f", &how)
 		t.ok(err)
-		t.ok(unix.Close(fd))
+		t.ok(t.close(fd))
 		_, err = unix.Openat2(dir, "l", &how)
 		t.fails(err, unix.EXDEV)
 		_, err = unix.Openat2(dir, "../d/f", &how)
@@ -326,7 +326,7 @@ var opening = group{
 		_, err = unix.Read(two, b)
 		t.ok(err)
 		t.eq(string(b), "ll")
-		t.ok(unix.Close(two))
+		t.ok(t.close(two))
 	}},
 	"readv and writev": {"f", func(t *T) {
 		fd := t.open("f", rdwr)

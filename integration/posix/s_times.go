@@ -87,8 +87,8 @@ var timing = group{
 		fd := t.open("f", wronly)
 		t.pwrite(fd, "yy", 0)
 		t.ok(utimes("f", at(5, 6), at(7, 8)))
-		t.ok(unix.Close(fd))
-		t.ok(unix.Close(t.open("f", rdonly)))
+		t.ok(t.close(fd))
+		t.ok(t.close(t.open("f", rdonly)))
 		t.eq(t.times("f").m, at(7, 8))
 	}},
 	"now by a writer": {"f@666", func(t *T) { t.as(alice, func() { t.ok(utimes("f", now, now)); t.ok(unix.Utimes("f", nil)) }) }},

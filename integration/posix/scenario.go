@@ -70,7 +70,8 @@ type T struct {
 	kind    kind
 	failed  []string
 	cleanup []func()
-	sink    byte // takes what is read from a mapping, so that it is
+	opened  []int // descriptors to close at the end
+	sink    byte  // takes what is read from a mapping, so that it is
 }
 
 // errorf notes something wrong; the scenario goes on.
