@@ -134,6 +134,10 @@ func setupScript(e *testscript.Env) error {
 	e.Setenv("UNIO_ROOT", e.WorkDir+"/.store")
 	e.Setenv("UNIO_RUNROOT", e.WorkDir+"/.run")
 	e.Setenv("HOME", e.WorkDir+"/.home")
+	// No registry but those on the loopback, which no proxy is asked for, is
+	// reached, on a machine with a network neither.
+	e.Setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+	e.Setenv("HTTP_PROXY", "http://127.0.0.1:9")
 	e.Defer(func() { // what a script that failed has left
 		endContainers(e.WorkDir)
 		for _, dir := range mountsBelow(e.WorkDir) {

@@ -71,8 +71,8 @@ func serverError(err error) error {
 // made, as docker does, which always asks for /v2/ first.
 func nobodyThere(err error) error {
 	var sent *url.Error
-	var dial *net.OpError
-	if !errors.As(err, &sent) || !errors.As(err, &dial) || dial.Op != "dial" {
+	var broken *net.OpError
+	if !errors.As(err, &sent) || !errors.As(err, &broken) || !unreachable(broken) {
 		return err
 	}
 	u, parseErr := url.Parse(sent.URL)
@@ -80,7 +80,7 @@ func nobodyThere(err error) error {
 		return err
 	}
 	base := url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/v2/"}
-	return &userError{text: fmt.Sprintf("Get %q: %v", base.String(), dial), kind: ErrUnreachable, err: err}
+	return &userError{text: fmt.Sprintf("Get %q: %v", base.String(), broken), kind: ErrUnreachable, err: err}
 }
 
 // registryCode reduces an error to one of the codes of the distribution spec,

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"unio/integration/peers"
 )
 
 // Answer is what a command left.
@@ -55,7 +57,7 @@ func NewSide(name, dir, program string, env ...string) (*Side, error) {
 	s.env = append(os.Environ(),
 		"PATH="+bin+":"+os.Getenv("PATH"), "HOME="+home, "DOCKER_CONFIG="+filepath.Join(home, ".docker"),
 		"SIDE="+name, "TZ=UTC", "LC_ALL=C.UTF-8", "DOCKER_CLI_HINTS=false", "NO_COLOR=1")
-	s.env = append(s.env, env...)
+	s.env = append(append(s.env, peers.NoNetwork()...), env...)
 	s.mask = newMasker(name, s.dir)
 	return s, nil
 }

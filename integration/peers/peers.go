@@ -22,6 +22,14 @@ import (
 // ErrMissing says that a tool is not installed or cannot run on this machine.
 var ErrMissing = errors.New("not available here")
 
+// NoNetwork is what keeps a program from all registries but those on the
+// loopback, on machines with a network as on those without: a proxy where nobody
+// listens (port 9, discard). Go's clients ask none for the loopback.
+func NoNetwork() []string {
+	const nobody = "http://127.0.0.1:9"
+	return []string{"HTTPS_PROXY=" + nobody, "HTTP_PROXY=" + nobody, "https_proxy=" + nobody, "http_proxy=" + nobody, "NO_PROXY=", "no_proxy="}
+}
+
 // Run runs a program and returns its standard output. The error holds the
 // last lines of its standard error.
 func Run(ctx context.Context, name string, args ...string) (string, error) {
@@ -67,6 +75,7 @@ func StartDocker(ctx context.Context, dir string) (*Docker, error) {
 		"--data-root", filepath.Join(dir, "data"), "--exec-root", filepath.Join(dir, "exec"),
 		"-p", filepath.Join(dir, "pid"), "-H", "unix://"+d.socket, "--storage-driver", "overlay2",
 		"--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false")
+	d.daemon.Env = append(os.Environ(), NoNetwork()...)
 	d.daemon.Stdout, d.daemon.Stderr = log, log
 	// A test that is killed takes its daemon along.
 	d.daemon.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGTERM}
