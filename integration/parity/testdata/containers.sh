@@ -19,7 +19,7 @@ docker run -a stdin -d test/box:1 true
 ~run-prefix docker run --rm --network none --mount type=bind,source=/nosuch/b,target=/b test/box:1 true
 ~run-prefix docker run --rm --network none --memory 1 test/box:1 true
 docker run --rm --network none --memory x test/box:1 true
-~run-prefix docker run --rm --network none --cpus 1000 test/box:1 true
+~run-prefix docker run --rm --network none --cpus 1000 test/box:1 true 2>&1 | sed -E "s/\b$(nproc)(\.00| CPUs)/N\1/g"
 docker run --rm --network none -e =x test/box:1 true
 ~run-prefix docker run --rm --network none --cap-add FOO test/box:1 true
 ~run-prefix docker run --rm --network none --restart always test/box:1 true
