@@ -110,6 +110,7 @@ func (a *Account) addGroups(root int, names []string) error {
 	if err != nil {
 		return err
 	}
+	slices.Sort(ids) // they come in any order
 	for _, id := range ids {
 		if err := checkID("", id); err != nil {
 			return err
