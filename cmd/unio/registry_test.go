@@ -23,6 +23,7 @@ func TestRegistryScripts(t *testing.T) {
 			e.Setenv("REGISTRY_RE", strings.ReplaceAll(addr, ".", `\.`))
 			return setupScript(e)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"status": cmdStatus, "busybox": cmdBusybox},
+		Cmds:      map[string]func(*testscript.TestScript, bool, []string){"status": cmdStatus, "busybox": cmdBusybox},
+		Condition: condition,
 	})
 }
