@@ -124,7 +124,7 @@ func (t *writer) data(n *node) error {
 func (c *Copy) header(at string, e *source.Entry) *tar.Header {
 	hdr := &tar.Header{
 		Name: at, Linkname: e.Target, Mode: int64(e.Mode & 0o7777), Uid: int(e.UID), Gid: int(e.GID),
-		ModTime: c.time(e.ModTime), Typeflag: typeflag(e.Mode), Format: tar.FormatPAX,
+		ModTime: c.time(e.ModTime), Typeflag: layer.TarType(e.Mode), Format: tar.FormatPAX,
 	}
 	switch hdr.Typeflag {
 	case tar.TypeReg:
@@ -144,21 +144,4 @@ func (c *Copy) header(at string, e *source.Entry) *tar.Header {
 		hdr.PAXRecords = records
 	}
 	return hdr
-}
-
-// typeflag is the type of an entry in a tar. Sockets never get here.
-func typeflag(mode uint32) byte {
-	switch mode & unix.S_IFMT {
-	case unix.S_IFDIR:
-		return tar.TypeDir
-	case unix.S_IFLNK:
-		return tar.TypeSymlink
-	case unix.S_IFCHR:
-		return tar.TypeChar
-	case unix.S_IFBLK:
-		return tar.TypeBlock
-	case unix.S_IFIFO:
-		return tar.TypeFifo
-	}
-	return tar.TypeReg
 }

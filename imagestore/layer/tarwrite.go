@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"unio/unionfs/merge"
 	"unio/whiteout"
 )
 
@@ -207,7 +206,7 @@ func tarHeader(path string, n *changeNode) *tar.Header {
 	a := &n.attr
 	hdr := &tar.Header{
 		Name: path, Linkname: n.target, Mode: int64(a.Mode & 0o7777), Uid: int(a.UID), Gid: int(a.GID),
-		ModTime: time.Unix(a.Sec, int64(a.Nsec)), Typeflag: typeflag(a), Format: tar.FormatPAX,
+		ModTime: time.Unix(a.Sec, int64(a.Nsec)), Typeflag: TarType(a.Mode), Format: tar.FormatPAX,
 		PAXRecords: charset(path, n.target),
 	}
 	if a.IsRegular() {
@@ -225,8 +224,10 @@ func tarHeader(path string, n *changeNode) *tar.Header {
 	return hdr
 }
 
-func typeflag(a *merge.Attr) byte {
-	switch a.Mode & unix.S_IFMT {
+// TarType is the type of an entry in a tar for a file's mode. Sockets, which a
+// tar cannot hold, never get here.
+func TarType(mode uint32) byte {
+	switch mode & unix.S_IFMT {
 	case unix.S_IFDIR:
 		return tar.TypeDir
 	case unix.S_IFLNK:
