@@ -148,6 +148,7 @@ try unio history demo/web:1
 try unio umount web
 
 step "Run it, and build on it"
+# shellcheck disable=SC2016 # the container's variable
 try unio run --rm demo/web:1 /bin/sh -c 'echo "this is stage $STAGE"'
 mkdir "$scratch/site"
 echo '<h1>Built, too</h1>' >"$scratch/site/page.html"
