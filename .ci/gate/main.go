@@ -28,9 +28,14 @@ type event struct {
 type run struct {
 	passed  map[string]bool // "package test"
 	skipped map[string]string
-	said    map[string]string // last line a test printed, the reason of a skip
+	said    map[string][]string // the last lines a test printed
 	failed  []string
 }
+
+const (
+	remembered = 20   // lines of each test, repeated at the end if it fails
+	longest    = 1000 // bytes of a line that are printed
+)
 
 func main() {
 	must := flag.String("must", "", "file with the tests that must have passed")
@@ -65,6 +70,7 @@ func gate(must, may string, strict bool) error {
 		return err
 	}
 	problems = append(problems, left...)
+	r.repeat(os.Stdout)
 	fmt.Printf("gate: %d passed, %d skipped, %d failed\n", len(r.passed), len(r.skipped), len(r.failed))
 	if len(problems) > 0 {
 		return errors.New(strings.Join(problems, "\ngate: "))
@@ -75,7 +81,7 @@ func gate(must, may string, strict bool) error {
 // read takes in all events and passes on the output, without the lines that
 // only announce a test.
 func read(in io.Reader, out io.Writer) (*run, error) {
-	r := &run{passed: map[string]bool{}, skipped: map[string]string{}, said: map[string]string{}}
+	r := &run{passed: map[string]bool{}, skipped: map[string]string{}, said: map[string][]string{}}
 	lines := bufio.NewReader(in)
 	for {
 		line, err := lines.ReadBytes('\n')
@@ -104,10 +110,11 @@ func (r *run) take(line []byte, out io.Writer) {
 	case "pass":
 		if e.Test != "" {
 			r.passed[name] = true
+			delete(r.said, name)
 		}
 	case "skip":
 		if e.Test != "" {
-			r.skipped[name] = r.said[name]
+			r.skipped[name] = r.last(name)
 		}
 	case "fail", "build-fail":
 		r.failed = append(r.failed, name)
@@ -119,10 +126,30 @@ func (r *run) output(name, text string, out io.Writer) {
 	if strings.HasPrefix(trimmed, "=== ") {
 		return
 	}
+	if len(text) > longest {
+		text = text[:longest] + " (and so on)\n"
+	}
 	if trimmed != "" && !strings.HasPrefix(trimmed, "--- ") {
-		r.said[name] = trimmed
+		said := append(r.said[name], text)
+		r.said[name] = said[max(0, len(said)-remembered):]
 	}
 	fmt.Fprint(out, text)
+}
+
+// last is the last line that a test printed: why it was skipped, for one.
+func (r *run) last(name string) string {
+	if said := r.said[name]; len(said) > 0 {
+		return strings.TrimSpace(said[len(said)-1])
+	}
+	return ""
+}
+
+// repeat prints again what the failed tests said. Of a long run's output often
+// only the end is looked at.
+func (r *run) repeat(out io.Writer) {
+	for _, name := range r.failed {
+		fmt.Fprintf(out, "gate: %s said:\n%s", name, strings.Join(r.said[name], ""))
+	}
 }
 
 func (r *run) failures() []string {
