@@ -128,8 +128,11 @@ func newSurvivor(t *testing.T, options ...string) *survivor {
 // note.
 func (s *survivor) nothingLeft() {
 	s.t.Helper()
-	for range 100 {
-		if len(s.processes("serve", s.mnt))+len(s.processes("keep", s.mnt)) == 0 {
+	notes := s.path("run/mounts/*")
+	for range 500 {
+		left, err := filepath.Glob(notes)
+		must(s.t, err)
+		if len(left)+len(s.processes("serve", s.mnt))+len(s.processes("keep", s.mnt)) == 0 {
 			break
 		}
 		time.Sleep(20 * time.Millisecond)
@@ -142,7 +145,7 @@ func (s *survivor) nothingLeft() {
 	if points := s.mountPoints(); len(points) > 0 {
 		s.t.Errorf("still mounted: %v", points)
 	}
-	left, err := filepath.Glob(s.path("run/mounts/*"))
+	left, err := filepath.Glob(notes)
 	must(s.t, err)
 	if len(left) > 0 {
 		s.t.Errorf("left in the run root: %v", left)

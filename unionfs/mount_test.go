@@ -222,7 +222,7 @@ func (r *rig) unmount() {
 // holds all descriptors of this process until it runs, so it may be busy for a
 // moment.
 func unmount(dir string) error {
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		if err := unix.Unmount(dir, 0); err != unix.EBUSY || time.Now().After(end) {
 			return err
 		}
