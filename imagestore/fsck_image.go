@@ -232,7 +232,7 @@ func (c *check) view(d ocispec.Descriptor, diffIDs []digest.Digest) error {
 	if err == nil {
 		return nil
 	}
-	return c.derived("view of "+subject(d), err, func() error { return c.s.makeView(c.ctx, diffIDs) })
+	return c.derived("view of "+subject(d), err, func() error { return c.s.remakeView(c.ctx, diffIDs) })
 }
 
 // unlessGone looks at a part of an image. If it is not there, the image may

@@ -246,10 +246,43 @@ func (s *Store) buildView(ctx context.Context, diffIDs []digest.Digest) error {
 	return s.makeView(ctx, diffIDs)
 }
 
-// makeView does the work of buildView.
+// makeView does the work of buildView. Where there is a view of all layers but
+// the last, it is extended, which costs little more than the last layer; any
+// trouble with that leaves it to the layers themselves.
 //
 // Preconditions: the store is held.
 func (s *Store) makeView(ctx context.Context, diffIDs []digest.Digest) error {
+	v, err := s.extendView(ctx, diffIDs)
+	if err != nil {
+		s.log.Info("merge all layers", "why", err)
+		return s.remakeView(ctx, diffIDs)
+	}
+	return s.writeFrom(s.viewPath(chainOf(diffIDs)), v)
+}
+
+// extendView puts the last layer over the view of the others.
+func (s *Store) extendView(ctx context.Context, diffIDs []digest.Digest) (*layer.ViewData, error) {
+	last := len(diffIDs) - 1
+	if last < 1 {
+		return nil, errors.New("one layer at most")
+	}
+	below, err := layer.OpenView(s.viewPath(chainOf(diffIDs[:last])), make([]io.ReaderAt, last)) // no content is read
+	if err != nil {
+		return nil, err
+	}
+	defer below.Close()
+	x, err := s.openIndex(ctx, diffIDs[last], s.makeIndex)
+	if err != nil {
+		return nil, err
+	}
+	defer x.Close()
+	return layer.ExtendView(below, x)
+}
+
+// remakeView makes a view from the indexes of all its layers.
+//
+// Preconditions: the store is held.
+func (s *Store) remakeView(ctx context.Context, diffIDs []digest.Digest) error {
 	indexes := make([]*layer.Index, 0, len(diffIDs))
 	defer func() {
 		for _, x := range indexes {

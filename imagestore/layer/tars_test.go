@@ -121,6 +121,7 @@ func buildView(t testing.TB, tars ...[]byte) (*layer.View, error) {
 		contents = append(contents, bytes.NewReader(b))
 	}
 	data, err := layer.BuildView(layers)
+	checkExtension(t, layers, contents, data, err)
 	if err != nil {
 		return nil, err
 	}
@@ -129,6 +130,38 @@ func buildView(t testing.TB, tars ...[]byte) (*layer.View, error) {
 	t.Cleanup(func() { check(t, v.Close()) })
 	check(t, v.Verify())
 	return v, nil
+}
+
+// checkExtension checks that the view of all layers but the last, extended by
+// that one, is what BuildView came to, byte by byte, or fails as it did.
+func checkExtension(t testing.TB, layers []*layer.Index, contents []io.ReaderAt, want *layer.ViewData, wantErr error) {
+	t.Helper()
+	last := len(layers) - 1
+	if last < 0 {
+		return
+	}
+	below, err := layer.BuildView(layers[:last])
+	if err != nil {
+		return
+	}
+	v, err := layer.OpenView(throughFile(t, below), contents[:last])
+	check(t, err)
+	defer v.Close()
+	got, err := layer.ExtendView(v, layers[last])
+	if (err == nil) != (wantErr == nil) {
+		t.Fatalf("ExtendView: %v, BuildView: %v", err, wantErr)
+	}
+	if err != nil {
+		return
+	}
+	var a, b bytes.Buffer
+	for buf, d := range map[*bytes.Buffer]*layer.ViewData{&a: want, &b: got} {
+		_, err := d.WriteTo(buf)
+		check(t, err)
+	}
+	if !bytes.Equal(a.Bytes(), b.Bytes()) {
+		t.Fatalf("ExtendView gave other %d bytes than BuildView's %d", b.Len(), a.Len())
+	}
 }
 
 func mustView(t testing.TB, tars ...[]byte) *layer.View {

@@ -181,13 +181,28 @@ func (b *viewBuilder) intern(s string) heapRef {
 // addTables adds what a node has in other tables: names, attributes, data.
 func (b *viewBuilder) addTables(n *viewNode) {
 	if further := b.more[b.number[n.node]]; len(further) > 0 {
-		first := uint32(len(b.links) / linkSize)
-		b.links = binary.LittleEndian.AppendUint32(b.links, n.name)
-		for _, dirent := range further {
-			b.links = binary.LittleEndian.AppendUint32(b.links, dirent)
-		}
-		n.name = first
+		n.name = b.addLinks(n.name, further)
 	}
+	var x *Index
+	if n.node.Ref != merge.NoRef {
+		x = b.layers[n.node.Ref>>32]
+	}
+	b.addNodeTables(n, x)
+}
+
+// addLinks lists all names of a node that has several.
+func (b *viewBuilder) addLinks(name uint32, further []uint32) (first uint32) {
+	first = uint32(len(b.links) / linkSize)
+	b.links = binary.LittleEndian.AppendUint32(b.links, name)
+	for _, dirent := range further {
+		b.links = binary.LittleEndian.AppendUint32(b.links, dirent)
+	}
+	return first
+}
+
+// addNodeTables adds attributes and data of a node from the index of its layer.
+// A range of nothing is all zeros, whatever came before.
+func (b *viewBuilder) addNodeTables(n *viewNode, x *Index) {
 	switch {
 	case n.node.Attr.IsSymlink():
 		r := b.text(n.node.Link)
@@ -198,14 +213,15 @@ func (b *viewBuilder) addTables(n *viewNode) {
 	if n.node.Ref == merge.NoRef {
 		return
 	}
-	layer := uint32(n.node.Ref >> 32)
-	x := b.layers[layer]
 	r := x.record(int(uint32(n.node.Ref)))
-	if n.node.Attr.IsRegular() {
+	if n.node.Attr.IsRegular() && r.extents.count > 0 {
 		n.list = tableRange{uint32(len(b.extents) / extentSize), r.extents.count}
 		for e := range x.file.extentSeq(r.extents) {
-			b.extents = appendExtent(b.extents, e, layer)
+			b.extents = appendExtent(b.extents, e, uint32(n.node.Ref>>32))
 		}
+	}
+	if r.xattrs.count == 0 {
+		return
 	}
 	n.xattrs = tableRange{uint32(len(b.xattrs) / xattrSize), r.xattrs.count}
 	for a := range x.file.xattrSeq(r.xattrs) {
@@ -233,7 +249,12 @@ func (b *viewBuilder) encode() []byte {
 	for i := range b.nodes {
 		b.nodes[i].encode(records[i*nodeRecSize:])
 	}
-	t := tables{magic: viewMagic, layers: uint32(len(b.layers)), content: b.content}
+	return b.encodeWith(records, uint32(len(b.layers)))
+}
+
+// encodeWith lays out the file, given the nodes.
+func (b *viewBuilder) encodeWith(records []byte, layers uint32) []byte {
+	t := tables{magic: viewMagic, layers: layers, content: b.content}
 	t.body[tabRecords] = records
 	t.body[tabExtents] = b.extents
 	t.body[tabXattrs] = b.xattrs

@@ -47,15 +47,24 @@ type Node struct {
 	Link     string // target of a symbolic link
 	Ref      uint64 // LayerEntry.Ref of the topmost entry that describes it, or NoRef
 	children map[string]*Node
+	base     *baseNode // what the tree began with here; nil: a layer made the node
 }
 
 // IsDir reports whether the node is a folder.
 func (n *Node) IsDir() bool { return n.Attr.IsDir() }
 
 // Child returns the entry of that name in a folder, or nil.
-func (n *Node) Child(name string) *Node { return n.children[name] }
+func (n *Node) Child(name string) *Node {
+	child, known := n.children[name]
+	if !known && n.base != nil && n.base.shows {
+		child = n.base.child(name)
+		n.put(name, child)
+	}
+	return child
+}
 
-// Names returns the names in a folder, sorted by byte value.
+// Names returns the names in a folder that no [TreeOver] has below it, sorted
+// by byte value.
 func (n *Node) Names() []string {
 	if len(n.children) == 0 {
 		return nil
@@ -73,6 +82,23 @@ func (n *Node) put(name string, child *Node) {
 		n.children = make(map[string]*Node)
 	}
 	n.children[name] = child
+}
+
+// remove takes a name away.
+func (n *Node) remove(name string) {
+	if n.base != nil && n.base.shows {
+		n.put(name, nil)
+		return
+	}
+	delete(n.children, name)
+}
+
+// clear takes all names away.
+func (n *Node) clear() {
+	n.children = nil
+	if n.base != nil {
+		n.base.shows = false
+	}
 }
 
 // newNode makes the node that an entry describes.
@@ -106,8 +132,9 @@ func newFolder() *Node {
 //
 // A Tree is for one goroutine.
 type Tree struct {
-	root *Node
-	made int // folders that no entry describes
+	root  *Node
+	made  int   // folders that no entry describes
+	below *base // what the tree began with; nil: nothing
 }
 
 // Limits that keep a hostile layer from growing without end: by parents that
@@ -134,7 +161,7 @@ func (t *Tree) Apply(entries []LayerEntry) error {
 			return err
 		}
 	}
-	return nil
+	return t.below.failure()
 }
 
 // application is one layer on its way into a tree.
@@ -201,7 +228,7 @@ func ComparePaths[P string | []byte](a, b P) int {
 
 // place puts an entry into a folder under a name.
 func (a *application) place(dir *Node, name string, e *LayerEntry) {
-	if old := dir.children[name]; old != nil && old.IsDir() && e.isDir() {
+	if old := dir.Child(name); old != nil && old.IsDir() && e.isDir() {
 		old.describe(e)
 		return
 	}
@@ -296,7 +323,7 @@ type cursor struct {
 func (a *application) literalDir(path string) (*Node, error) {
 	dir := a.tree.root
 	for name := range components(path) {
-		child := dir.children[name]
+		child := dir.Child(name)
 		if child != nil && child.Attr.IsSymlink() {
 			return nil, nil
 		}

@@ -85,7 +85,7 @@ func (w *walk) step(name string) (bool, error) {
 		w.stack = w.stack[:max(1, len(w.stack)-1)]
 		return true, nil
 	}
-	child := w.top().children[name]
+	child := w.top().Child(name)
 	if child != nil && child.Attr.IsSymlink() {
 		return true, w.follow(child.Link)
 	}
@@ -126,7 +126,7 @@ func (a *application) find(path string) (*Node, error) {
 	if dir == nil || err != nil {
 		return nil, err
 	}
-	return dir.children[name], nil
+	return dir.Child(name), nil
 }
 
 // cut is one removal: of a name, or of everything in a folder.
@@ -161,9 +161,9 @@ func (a *application) hide() error {
 		switch {
 		case c.dir == nil: // nothing there: harmless
 		case c.all:
-			c.dir.children = nil
+			c.dir.clear()
 		default:
-			delete(c.dir.children, c.name)
+			c.dir.remove(c.name)
 		}
 	}
 	return nil
