@@ -12,6 +12,26 @@ import (
 // BenchmarkRoundTrip measures statfs(2), which is always one request, with
 // one client and with as many as there are processors.
 func BenchmarkRoundTrip(b *testing.B) {
+	for _, procs := range []int{2, 4} {
+		s := startServer(b, config{kind: Uring, procs: procs})
+		if k := s.ask("transport"); k != string(Uring) {
+			b.Fatal(k)
+		}
+		name := fmt.Sprintf("uring,procs=%d", procs)
+		b.Run("1/"+name, func(b *testing.B) {
+			for b.Loop() {
+				statfs(b, s.dir)
+			}
+		})
+		b.Run("n/"+name, func(b *testing.B) {
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					statfs(b, s.dir)
+				}
+			})
+		})
+		s.unmount()
+	}
 	for _, readers := range []int{1, 2, 4} {
 		for _, procs := range []int{2, 4} {
 			s := startServer(b, config{readers: readers, procs: procs})

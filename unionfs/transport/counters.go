@@ -70,23 +70,23 @@ func (c *Counters) op(op uint32) *opCounters {
 
 func (c *Counters) add(op uint32) { c.op(op).n.Add(1) }
 
-// note records that a request was answered in so much time. answer is what
-// goes to the kernel, nil if nothing does.
-func (c *Counters) note(op uint32, took time.Duration, answer []byte) {
+// note records that a request was answered in so much time. What goes to the
+// kernel is a header, empty if nothing does, and data.
+func (c *Counters) note(op uint32, took time.Duration, header, data []byte) {
 	o := c.op(op)
 	o.nanos.Add(uint64(took))
 	o.buckets[bucketOf(took)].Add(1)
-	if len(answer) < outHeaderSize {
+	if len(header) < outHeaderSize {
 		return
 	}
-	switch code := int32(binary.NativeEndian.Uint32(answer[4:])); {
+	switch code := int32(binary.NativeEndian.Uint32(header[4:])); {
 	case code == -int32(unix.ENOSYS): // tells the kernel not to ask again
 	case code != 0:
 		o.errors.Add(1)
 	case op == opRead:
-		c.read.Add(uint64(len(answer) - outHeaderSize))
-	case op == opWrite && len(answer) >= outHeaderSize+4:
-		c.written.Add(uint64(binary.NativeEndian.Uint32(answer[outHeaderSize:]))) // struct fuse_write_out
+		c.read.Add(uint64(len(data)))
+	case op == opWrite && len(data) >= 4:
+		c.written.Add(uint64(binary.NativeEndian.Uint32(data))) // struct fuse_write_out
 	}
 }
 

@@ -28,6 +28,17 @@ const roleEnv = "TRANSPORT_TEST_ROLE"
 // inherits.
 const initEnv = "TRANSPORT_TEST_INIT"
 
+// kindEnv names the transport of all servers whose config leaves it open;
+// without it that is Dev.
+const kindEnv = "TRANSPORT_TEST_KIND"
+
+func defaultKind() Kind {
+	if k := os.Getenv(kindEnv); k != "" {
+		return Kind(k)
+	}
+	return Dev
+}
+
 func TestMain(m *testing.M) {
 	var err error
 	switch role := os.Getenv(roleEnv); role {
@@ -65,10 +76,15 @@ type config struct {
 	readers, bound int
 	options        []string // words: ro, suid, dev, allow_other, over, name=X; others go to Extra
 	procs          int      // GOMAXPROCS
+	kind           Kind     // "": defaultKind
 }
 
 func (c config) words() []string {
+	if c.kind == "" {
+		c.kind = defaultKind()
+	}
 	return append([]string{
+		"transport=" + string(c.kind),
 		fmt.Sprintf("readers=%d", c.readers), fmt.Sprintf("bound=%d", c.bound), fmt.Sprintf("procs=%d", c.procs),
 	}, c.options...)
 }
@@ -202,6 +218,16 @@ func needRoot(t testing.TB) {
 	}
 }
 
+// needUring skips where the kernel offers no FUSE over io_uring; root turns it
+// on first, as Mount does.
+func needUring(t testing.TB) {
+	t.Helper()
+	needFuse(t)
+	if err := Uring.prepare(); err != nil {
+		t.Skipf("needs FUSE over io_uring: %v", err)
+	}
+}
+
 // parseOptions turns the child's words into options.
 func parseOptions(words []string) (MountOptions, ServeOptions, error) {
 	o := MountOptions{Dir: words[0], Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
@@ -217,6 +243,8 @@ func parseOptions(words []string) (MountOptions, ServeOptions, error) {
 		case "procs":
 			n, _ := strconv.Atoi(value)
 			runtime.GOMAXPROCS(n)
+		case "transport":
+			o.Transport = Kind(value)
 		case "name":
 			o.FsName = value
 		case "ro":
@@ -297,7 +325,7 @@ func cycleChild() error {
 	goroutines, fds := 0, 0
 	const cycles = 100
 	for i := range cycles {
-		d, err := Mount(MountOptions{Dir: dir})
+		d, err := Mount(MountOptions{Dir: dir, Transport: defaultKind()})
 		if err != nil {
 			return err
 		}
@@ -340,7 +368,8 @@ func openFDs() int {
 	n := 0
 	for _, e := range list {
 		// Not what the runtime itself opens once: the poller and its wake-up.
-		if target, _ := os.Readlink("/proc/self/fd/" + e.Name()); !strings.HasPrefix(target, "anon_inode:") {
+		target, _ := os.Readlink("/proc/self/fd/" + e.Name())
+		if !strings.HasPrefix(target, "anon_inode:") || strings.Contains(target, "io_uring") {
 			n++
 		}
 	}

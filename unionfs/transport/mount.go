@@ -30,6 +30,9 @@ type MountOptions struct {
 	Extra      []string // further options: noexec, noatime, sync, or what the kernel's FUSE knows
 	Over       bool     // mount even where something is mounted already
 	Log        *slog.Logger
+	// Transport is how requests are to come; default Auto. With Uring, root lets
+	// the kernel's FUSE use io_uring on the whole machine, see EnableUring.
+	Transport Kind
 }
 
 func (o *MountOptions) normalise() {
@@ -51,7 +54,8 @@ func (o *MountOptions) normalise() {
 // served: until then every access to the folder waits. Root mounts by
 // mount(2), an ordinary user by fusermount3.
 //
-// Errors: ErrMountPoint, ErrNoFuse, ErrNoFusermount, fs.ErrPermission.
+// Errors: ErrMountPoint, ErrNoFuse, ErrNoFusermount, fs.ErrPermission; ErrNoUring
+// if Uring is asked for and cannot be had.
 func Mount(o MountOptions) (*Device, error) {
 	o.normalise()
 	dir, err := checkMountPoint(o.Dir, o.Over)
@@ -59,6 +63,9 @@ func Mount(o MountOptions) (*Device, error) {
 		return nil, err
 	}
 	o.Dir = dir
+	if err := o.Transport.prepare(); err != nil {
+		return nil, fmt.Errorf("mount %s: %w", dir, err)
+	}
 	mount := mountByHelper
 	if os.Geteuid() == 0 {
 		mount = mountDirect

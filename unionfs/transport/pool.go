@@ -20,7 +20,8 @@ type pool struct {
 	dev      *Device
 	handler  Handler
 	options  ServeOptions
-	maxWrite int // bytes, known after INIT
+	maxWrite int    // bytes, known after INIT
+	rings    *rings // nil: everything comes by /dev/fuse
 
 	// waiting counts the readers that wait in read(2) or are on the way
 	// there. Who brings it to 0 must start another one, or stay.
@@ -53,17 +54,25 @@ func (p *pool) run() error {
 	}
 	<-p.done
 	// After a failure: all that do not wait in the kernel are in a handler.
-	for p.total.Load() > p.waiting.Load() {
+	for p.busy() {
 		time.Sleep(time.Millisecond)
 	}
+	if p.err == nil && p.rings != nil {
+		p.rings.threads.Wait()
+	}
 	return p.err
+}
+
+// busy reports whether a handler is at work.
+func (p *pool) busy() bool {
+	return p.total.Load() > p.waiting.Load() || p.rings != nil && p.rings.busy()
 }
 
 // loop is the life of one reader, which is counted as waiting when it starts.
 func (p *pool) loop(r *reader) {
 	defer p.leave()
 	defer r.free()
-	if p.total.Load() <= populated {
+	if p.rings == nil && p.total.Load() <= populated {
 		populate(r.in)
 	}
 	for !p.stopped.Load() {
@@ -200,14 +209,16 @@ func (p *pool) handle(r *reader, n int) int {
 	op := binary.NativeEndian.Uint32(r.in[4:])
 	p.dev.counters.add(op)
 	began := time.Since(p.start)
-	size, status := p.call(r, n)
+	r.inv[0], r.outv[0] = r.in[:n], r.out
+	size, status := p.call(r.inv[:], r.outv[:])
 	switch {
 	case op == opForget || op == opBatchForget:
 		size = 0
 	case size == 0 && !status.Ok():
 		size = copy(r.out, errorAnswer(status, r.in))
 	}
-	p.dev.counters.note(op, time.Since(p.start)-began, r.out[:size])
+	head := r.out[:min(size, outHeaderSize)]
+	p.dev.counters.note(op, time.Since(p.start)-began, head, r.out[len(head):size])
 	return size
 }
 
@@ -224,6 +235,9 @@ func (p *pool) answer(r *reader, size int) error {
 	return err
 }
 
+// eio is the answer to a request for which the handler has none.
+const eio = fuse.EIO
+
 // errorAnswer makes an answer to a request that is only an error.
 func errorAnswer(status fuse.Status, request []byte) []byte {
 	unique := binary.NativeEndian.Uint64(request[8:])
@@ -231,15 +245,14 @@ func errorAnswer(status fuse.Status, request []byte) []byte {
 }
 
 // call runs the handler. A panic there becomes EIO.
-func (p *pool) call(r *reader, n int) (size int, status fuse.Status) {
+func (p *pool) call(in, out [][]byte) (size int, status fuse.Status) {
 	defer func() {
 		if v := recover(); v != nil {
 			p.dev.log.Error("panic in the request handler", "dir", p.dev.dir, "panic", v, "stack", string(debug.Stack()))
-			size, status = 0, fuse.EIO
+			size, status = 0, eio
 		}
 	}()
-	r.inv[0], r.outv[0] = r.in[:n], r.out
-	return p.handler.HandleRequest(r.inv[:], r.outv[:])
+	return p.handler.HandleRequest(in, out)
 }
 
 func (p *pool) send(message []byte) error {

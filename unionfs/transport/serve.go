@@ -112,11 +112,24 @@ func (p *pool) answerInit() error {
 	p.dev.mu.Lock()
 	p.dev.init = append([]byte(nil), r.in[:n]...)
 	p.dev.mu.Unlock()
-	size := p.handle(r, n)
-	if err := p.answer(r, size); err != nil {
-		return fmt.Errorf("answer INIT: %w", err)
+	if err := p.chooseTransport(r.in[:n]); err != nil {
+		return err
 	}
-	return p.agree(r, size)
+	size := p.handle(r, n)
+	err = p.preferRings(r.out[:size])
+	if err == nil {
+		if err = p.answer(r, size); err != nil {
+			err = fmt.Errorf("answer INIT: %w", err)
+		}
+	}
+	if err == nil {
+		err = p.agree(r, size)
+	}
+	if err != nil {
+		p.abandonRings()
+		return err
+	}
+	return p.beginRings()
 }
 
 // agree takes from the answer to INIT, of size bytes in r.out, what readers
@@ -132,7 +145,7 @@ func (p *pool) agree(r *reader, size int) error {
 // maxWriteOf finds max_write in an answer to INIT (struct fuse_init_out: major,
 // minor, max_readahead, flags, two halves, max_write).
 func maxWriteOf(answer []byte) int {
-	const at = outHeaderSize + 20
+	const at = answerMaxWriteAt
 	if len(answer) < at+4 {
 		return 0
 	}

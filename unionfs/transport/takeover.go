@@ -45,7 +45,9 @@ func CanResend(init []byte) bool {
 // the descriptor that the dead server used, which now belongs to the Device;
 // init is what [Device.InitRequest] gave there. Nobody else may read from the
 // descriptor any more. Of the options Dir, MaxRead and Log count; MaxRead must
-// be what the mount was made with. The mount itself is not touched.
+// be what the mount was made with. The mount itself is not touched. It is served
+// over /dev/fuse; a connection that was served over io_uring cannot be taken
+// over, because the kernel holds requests for entries that are gone.
 //
 // Errors: ErrNoResend.
 func Takeover(o MountOptions, fd int, init []byte) (*Device, error) {
@@ -68,6 +70,7 @@ func (p *pool) replayInit() error {
 	if err := p.agree(r, p.handle(r, n)); err != nil {
 		return fmt.Errorf("replay: %w", err)
 	}
+	p.dev.setTransport(Dev)
 	err := p.dev.notify(notifyResend, nil)
 	switch {
 	case errors.Is(err, unix.EINVAL): // it does not know the message
@@ -91,7 +94,7 @@ func (d *Device) Drain(atMost time.Duration) bool {
 	}
 	p.drained.Store(true)
 	p.stopped.Store(true)
-	for end := time.Now().Add(atMost); p.total.Load() > p.waiting.Load(); {
+	for end := time.Now().Add(atMost); p.busy(); {
 		if time.Now().After(end) {
 			return false
 		}

@@ -56,6 +56,8 @@ func (f *testFS) command(words []string) string {
 	switch words[0] {
 	case "counters":
 		return f.device.Counters().String()
+	case "transport":
+		return string(f.device.Transport())
 	case "total":
 		return fmt.Sprint(f.device.Counters().Total())
 	case "init":

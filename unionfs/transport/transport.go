@@ -20,10 +20,17 @@
 // request. The cost on the hot path are two atomic additions. Readers beyond
 // the usual number leave again after a second without shortage.
 //
-// Another way to get requests, such as FUSE over io_uring, is a second kind
-// of reader inside Serve: it shares Device, [Handler] and [Counters], and
-// requests that only come by /dev/fuse (INIT, FORGET, INTERRUPT) stay with
-// the readers here.
+// # io_uring
+//
+// Where the kernel offers it, requests come over io_uring instead, which
+// answers one and waits for the next in one call: see [Kind]. What rings do
+// not carry (INIT, FORGET, INTERRUPT, messages to the kernel) stays with
+// /dev/fuse and its readers. Handler, counters and life are the same. How
+// threads and rings belong together is said at the type rings.
+//
+// A connection over io_uring cannot be taken over: requests that its server
+// had in hand when it died are never repeated, and those who wait for them
+// wait until the connection is cut.
 package transport
 
 import (
@@ -75,6 +82,7 @@ type Device struct {
 	maxRead  int
 	counters Counters
 	ready    chan struct{}
+	wanted   Kind
 
 	mu     sync.Mutex // guards what follows; never held in a system call that waits
 	fd     int
@@ -82,12 +90,13 @@ type Device struct {
 	served bool
 	closed bool
 	init   []byte
-	taken  bool  // from another server, by Takeover
+	taken  bool // from another server, by Takeover
+	inUse  Kind
 	pool   *pool // once it is served
 }
 
 func newDevice(fd int, o *MountOptions) *Device {
-	return &Device{dir: o.Dir, log: o.Log, maxRead: o.MaxRead, fd: fd, ready: make(chan struct{})}
+	return &Device{dir: o.Dir, log: o.Log, maxRead: o.MaxRead, fd: fd, ready: make(chan struct{}), wanted: o.Transport}
 }
 
 // Dir returns the absolute path of the mount point.
@@ -96,6 +105,23 @@ func (d *Device) Dir() string { return d.dir }
 // Ready returns a channel that is closed when the kernel has its answer to
 // INIT, that is, when the mount answers. It stays open when Serve fails before.
 func (d *Device) Ready() <-chan struct{} { return d.ready }
+
+// Transport tells how requests come, Dev or Uring; Auto as long as that is not
+// decided, that is, until Ready.
+func (d *Device) Transport() Kind {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.inUse == "" {
+		return Auto
+	}
+	return d.inUse
+}
+
+func (d *Device) setTransport(k Kind) {
+	d.mu.Lock()
+	d.inUse = k
+	d.mu.Unlock()
+}
 
 // Counters returns the number of requests seen, by kind. It may be read at
 // any time.
