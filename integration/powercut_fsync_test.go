@@ -49,6 +49,8 @@ f = open("file", "r+b"); m = mmap.mmap(f.fileno(), 0); m[0:3] = b"NEW"; m.flush(
 		{"file without a name", `xfs_io -T -c "pwrite -q -S 0x6e 0 3" -c "flink named" -c fsync .`, `cat named`, "nnn"},
 		{"file that lost its name", `python3 -c 'import os
 f = os.open("file", os.O_RDWR); os.unlink("file"); os.write(f, b"new"); os.fsync(f); os.fdatasync(f)'; sync .`, `test ! -e file && echo gone`, "gone"},
+		{"new file written with O_SYNC", `printf new | dd of=n oflag=sync status=none`, `cat n`, "new"},
+		{"new file written with O_DSYNC", `printf new | dd of=sub/n oflag=dsync status=none`, `cat sub/n`, "new"},
 		{"untouched file and folder", `sync file; sync -d file; sync sub; sync sub/deep`, `head -c 6 file; cat sub/deep/x`, "file 0x"},
 	}
 }

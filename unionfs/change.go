@@ -16,6 +16,9 @@ func (fs *filesystem) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.A
 	if fs.ids != nil {
 		fs.ids.mapOwner(in)
 	}
+	if in.Valid&fuse.FATTR_MODE != 0 && in.Mode&setID != 0 {
+		fs.direct.mark(merge.Ino(in.NodeId))
+	}
 	var st cow.Stat
 	if err := fs.cow.Setattr(merge.Ino(in.NodeId), fs.changeOf(in), &st); err != nil {
 		return fs.status("setattr", in.NodeId, err)
@@ -92,18 +95,23 @@ func (fs *filesystem) create(h *fuse.InHeader, name string, what cow.New, out *f
 	return fuse.OK
 }
 
-// Mknod answers MKNOD, which also stands for CREATE.
+// Mknod answers MKNOD.
 func (fs *filesystem) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out *fuse.EntryOut) fuse.Status {
 	return fs.create(&in.InHeader, name, cow.New{Mode: in.Mode, Rdev: userDev(in.Rdev), Umask: in.Umask}, out)
 }
 
-// Create answers CREATE: the kernel then sends MKNOD and opens without asking.
-func (fs *filesystem) Create(<-chan struct{}, *fuse.CreateIn, string, *fuse.CreateOut) fuse.Status {
-	return fuse.ENOSYS
+// Create answers CREATE. Where nobody writes past the cache the kernel may as
+// well send MKNOD and open without asking.
+func (fs *filesystem) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
+	if fs.direct.handle == 0 {
+		return fuse.ENOSYS
+	}
+	what := cow.New{Mode: unix.S_IFREG | in.Mode&0o7777, Umask: in.Umask}
+	fs.direct.opened(in, out)
+	return fs.create(&in.InHeader, name, what, &out.EntryOut)
 }
 
-// Tmpfile answers TMPFILE. It is the one request that opens; the handle is
-// never looked at.
+// Tmpfile answers TMPFILE.
 func (fs *filesystem) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
 	if fs.cow == nil {
 		return fuse.EROFS
@@ -114,8 +122,8 @@ func (fs *filesystem) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.Cr
 	if err := fs.cow.Tmpfile(merge.Ino(in.NodeId), what, &st); err != nil {
 		return fs.status("tmpfile", in.NodeId, err)
 	}
+	fs.direct.opened(in, out)
 	fs.entry(&out.EntryOut, &st)
-	out.OpenFlags = fuse.FOPEN_KEEP_CACHE
 	return fuse.OK
 }
 
@@ -187,6 +195,9 @@ func (fs *filesystem) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, name stri
 	}
 	if cow.IsACL(name) && !fs.acl {
 		return fuse.Status(unix.ENOTSUP)
+	}
+	if name == capabilities {
+		fs.direct.mark(merge.Ino(in.NodeId))
 	}
 	err := fs.cow.Setxattr(merge.Ino(in.NodeId), name, value, fs.setxattrFlags(in, name))
 	if err == nil && in.SetXAttrFlags&setxattrKillSetgid != 0 {

@@ -1,6 +1,7 @@
 package unionfs
 
 import (
+	"os"
 	"strings"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -73,7 +74,13 @@ func (fs *filesystem) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (u
 		Foreign:   fs.foreign(&in.InHeader),
 		KeepMtime: fs.writeback && in.WriteFlags&fuse.WRITE_CACHE != 0,
 	}
-	n, err := fs.cow.Write(merge.Ino(in.NodeId), data, int64(in.Offset), how)
+	var n int
+	var err error
+	if in.Fh != 0 {
+		n, err = fs.writeDirect(in, data, how)
+	} else {
+		n, err = fs.cow.Write(merge.Ino(in.NodeId), data, int64(in.Offset), how)
+	}
 	return uint32(max(n, 0)), fs.status("write", in.NodeId, err)
 }
 
@@ -133,6 +140,10 @@ func (fs *filesystem) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, name string,
 		return 0, fuse.Status(unix.ENOTSUP)
 	}
 	value, err := fs.tree.Getxattr(merge.Ino(h.NodeId), name)
+	if err == unix.ENODATA && name == label && !fs.labels {
+		// ls -l asks for each file unless it is told that there are none at all.
+		return 0, fuse.Status(unix.ENOTSUP)
+	}
 	if err != nil {
 		return 0, fs.status("getxattr", h.NodeId, err)
 	}
@@ -140,6 +151,15 @@ func (fs *filesystem) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, name string,
 		return uint32(len(value)), fuse.ERANGE
 	}
 	return uint32(copy(dest, value)), fuse.OK
+}
+
+// label is the attribute of SELinux.
+const label = "security.selinux"
+
+// hasLabels reports whether SELinux is at work here.
+func hasLabels() bool {
+	_, err := os.Stat("/sys/fs/selinux/enforce")
+	return err == nil
 }
 
 // ListXAttr answers LISTXATTR; an empty dest asks for the length.

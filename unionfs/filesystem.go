@@ -31,6 +31,8 @@ type filesystem struct {
 	noXattrs    bool
 	writeback   bool
 	acl         bool
+	labels      bool // SELinux is at work
+	direct      direct
 
 	trim      merge.Trimmer // the lower, if it can; else nil
 	forgotten atomic.Uint64 // nodes
@@ -42,8 +44,9 @@ func newFilesystem(o *Options) *filesystem {
 	fs := &filesystem{
 		RawFileSystem: fuse.NewDefaultRawFileSystem(), cow: o.Cow, log: o.Log, ledger: o.Ledger,
 		ids: o.IDs, valid: validity(o.Timeout), staticNlink: o.StaticNlink, noXattrs: o.NoXattrs,
-		writeback: o.Cow != nil && o.Writeback, acl: o.ACL,
+		writeback: o.Cow != nil && o.Writeback, acl: o.ACL, labels: hasLabels(),
 	}
+	fs.direct.handle = newHandle(o)
 	fs.trim, _ = o.Lower.(merge.Trimmer)
 	if o.Cow != nil {
 		fs.tree = o.Cow
