@@ -11,6 +11,8 @@ import (
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"unio/imagestore/layer"
 )
 
 // NewImage is an image to be added.
@@ -33,8 +35,8 @@ type NewImage struct {
 	Parent digest.Digest
 }
 
-// AddImage adds an image over layers that are in the store, builds its view
-// and writes its references last. Adding what is there already only adds the
+// AddImage adds an image over layers that are in the store, makes sure that they
+// merge, and writes its references last. Adding what is there already only adds the
 // names. Errors wrap [ErrInvalid] or [ErrCorrupt].
 func (s *Store) AddImage(ctx context.Context, a NewImage) (*Image, error) {
 	release, err := s.Hold(ctx)
@@ -166,11 +168,19 @@ func (s *Store) checkLayers(layers []Layer, diffIDs []digest.Digest) ([]Layer, e
 	return list, nil
 }
 
-// ensureView builds the view of an image unless it is there.
+// ensureView sees to it that there can be a view of an image. Where there is one
+// of all layers but the last, it is enough that the last goes over it, which
+// costs what that layer holds and not what the image does: a mount extends the
+// view then. Otherwise the view is built.
+//
+// Preconditions: the store is held.
 func (s *Store) ensureView(ctx context.Context, c *ImageConfig) error {
 	diffIDs := c.RootFS.DiffIDs
 	if _, err := os.Lstat(s.viewPath(chainOf(diffIDs))); !errors.Is(err, fs.ErrNotExist) {
 		return err
+	}
+	if s.withLast(ctx, diffIDs, layer.CheckExtension) == nil {
+		return nil
 	}
 	return s.buildView(ctx, diffIDs)
 }

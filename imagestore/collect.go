@@ -162,8 +162,18 @@ func (s *Store) markImage(m *marks, d ocispec.Descriptor) error {
 		m.blobs[diffID] = true
 		m.layers[filepath.Base(s.layerIndexPath(diffID))] = true
 	}
-	m.views[filepath.Base(s.viewPath(chainOf(c.RootFS.DiffIDs)))] = true
+	s.markView(m, c.RootFS.DiffIDs)
 	return nil
+}
+
+// markView keeps the view of a chain, or, as long as there is none, that which
+// it will be made from.
+func (s *Store) markView(m *marks, diffIDs []digest.Digest) {
+	path := s.viewPath(chainOf(diffIDs))
+	m.views[filepath.Base(path)] = true
+	if _, err := os.Lstat(path); err != nil && len(diffIDs) > 1 {
+		m.views[filepath.Base(s.viewPath(chainOf(diffIDs[:len(diffIDs)-1])))] = true
+	}
 }
 
 // unpin drops images that were removed and kept for containers that are gone.

@@ -229,6 +229,9 @@ func (c *check) view(d ocispec.Descriptor, diffIDs []digest.Digest) error {
 		return errors.Join(v.Verify(), v.Close())
 	}
 	err := c.unlessGone(d, open)
+	if errors.Is(err, fs.ErrNotExist) && c.s.withLast(c.ctx, diffIDs, layer.CheckExtension) == nil {
+		return nil // nobody has mounted the image yet: see ensureView
+	}
 	if err == nil {
 		return nil
 	}

@@ -261,22 +261,32 @@ func (s *Store) makeView(ctx context.Context, diffIDs []digest.Digest) error {
 }
 
 // extendView puts the last layer over the view of the others.
-func (s *Store) extendView(ctx context.Context, diffIDs []digest.Digest) (*layer.ViewData, error) {
+func (s *Store) extendView(ctx context.Context, diffIDs []digest.Digest) (v *layer.ViewData, err error) {
+	err = s.withLast(ctx, diffIDs, func(below *layer.View, top *layer.Index) (err error) {
+		v, err = layer.ExtendView(below, top)
+		return err
+	})
+	return v, err
+}
+
+// withLast opens the view of all layers of a chain but the last, and the index
+// of that one.
+func (s *Store) withLast(ctx context.Context, diffIDs []digest.Digest, do func(below *layer.View, top *layer.Index) error) error {
 	last := len(diffIDs) - 1
 	if last < 1 {
-		return nil, errors.New("one layer at most")
+		return errors.New("one layer at most")
 	}
 	below, err := layer.OpenView(s.viewPath(chainOf(diffIDs[:last])), make([]io.ReaderAt, last)) // no content is read
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer below.Close()
-	x, err := s.openIndex(ctx, diffIDs[last], s.makeIndex)
+	top, err := s.openIndex(ctx, diffIDs[last], s.makeIndex)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer x.Close()
-	return layer.ExtendView(below, x)
+	defer top.Close()
+	return do(below, top)
 }
 
 // remakeView makes a view from the indexes of all its layers.

@@ -39,6 +39,17 @@ func ExtendView(v *View, top *Index) (d *ViewData, err error) {
 	return &ViewData{file: f}, nil
 }
 
+// CheckExtension tells whether ExtendView can put a layer over a view, at the
+// cost of what the layer holds.
+func CheckExtension(v *View, top *Index) (err error) {
+	defer catchFault(debug.SetPanicOnFault(true), &err)
+	tree, err := merge.TreeOver(v, 0)
+	if err != nil {
+		return err
+	}
+	return tree.Apply(top.layerEntries(int(v.file.layers)))
+}
+
 // extNode is a node of the view as it is built.
 type extNode struct {
 	node   *merge.Node // nil: all is as in the base
