@@ -25,11 +25,11 @@ TAGS := urfave_cli_no_docs
 # What needs no mount of its own, and the server's tests: under the race detector.
 RACE := ./whiteout/... ./cow/... ./unionfs/... ./imagestore/... ./build/... ./container/...
 
-.PHONY: all build install demo test test-long test-rootless race lint fuzz bench posix clean need-build need-test need-demo
+.PHONY: all build install demo test test-long test-rootless race lint fuzz bench posix clean need-build need-test need-demo need-bench
 
 all: build
 
-need-build need-test need-demo: need-%:
+need-build need-test need-demo need-bench: need-%:
 	@scripts/need.sh $*
 
 build: need-build ## one static binary, bin/unio
@@ -74,8 +74,8 @@ lint: need-build ## format, vet, staticcheck, shell syntax
 fuzz: need-build ## every fuzz target for FUZZTIME
 	@scripts/fuzz.sh $(FUZZTIME)
 
-bench: need-test build ## beside docker, podman, umoci, overlayfs and fuse-overlayfs
-	UNIO=$(OUT)/unio $(GO) run ./integration/bench $(BENCHFLAGS)
+bench: need-bench build ## beside overlayfs, fuse-overlayfs, unionfs-fuse, docker, podman, umoci …; BENCH=copyup runs one workload, QUICK=1 takes 3 minutes
+	UNIO=$(OUT)/unio $(GO) run ./integration/bench $(if $(BENCH),-only '$(BENCH)') $(if $(QUICK),-quick) $(BENCHFLAGS)
 
 posix: need-test build ## how ext4, overlayfs, fuse-overlayfs and unio behave, as a table
 	UNIO=$(OUT)/unio $(GO) run ./integration/posix $(POSIXFLAGS)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian or Ubuntu packages that a task needs and that are
-# missing:  scripts/need.sh build|demo|test
+# missing:  scripts/need.sh build|demo|test|bench
 # Daemons that come with a package are not started.
 set -euo pipefail
 
@@ -8,13 +8,15 @@ build=(ca-certificates curl git openssl unzip)
 demo=("${build[@]}" busybox-static debootstrap docker-registry fuse3)
 test=("${demo[@]}" acl attr btrfs-progs buildah bzip2 docker.io e2fsprogs fio fuse-overlayfs gcc libc6-dev
 	podman procps python3 runc skopeo sqlite3 stress-ng uidmap umoci util-linux xfsprogs xz-utils zstd)
+bench=("${test[@]}" dpkg unionfs-fuse)
 
 case ${1:-} in
 build) list=("${build[@]}") ;;
 demo) list=("${demo[@]}") ;;
 test) list=("${test[@]}") ;;
+bench) list=("${bench[@]}") ;;
 *)
-	echo "usage: $0 build|demo|test" >&2
+	echo "usage: $0 build|demo|test|bench" >&2
 	exit 2
 	;;
 esac

@@ -1,101 +1,109 @@
-// Bench times what unio does beside the tools that do the same: docker,
-// podman, umoci, the kernel's overlayfs and fuse-overlayfs. All contestants of
-// a contest run in turn, round by round, on the same image in the same scratch
-// folder, so that what the machine does meanwhile hits all of them; medians
-// are compared. A peer that cannot run here is left out with a line.
+// Bench measures unio beside what does the same work: filesystems (native
+// ext4, the kernel's overlayfs, fuse-overlayfs, unionfs-fuse) and tools (docker,
+// podman, buildah, umoci, skopeo). All contestants of a workload run in turn in one
+// run on one machine, A B B A, so that what the machine does meanwhile hits
+// all of them; medians are compared, and ratios within a round. A peer that cannot run
+// here is left out with a line.
 //
 // It needs root, and the unio to measure in $UNIO (default: unio in the path).
 //
-//	UNIO=bin/unio go run ./integration/bench -rounds 5 -json out.json
+//	UNIO=bin/unio go run ./integration/bench -only copyup -json out.json
+//
+// # Adding a workload
+//
+// A filesystem workload is an [fsWork]: what to do in a folder that every
+// filesystem shows. It goes into the list of reads or writes.
+//
+//	{name: "create", title: "create 10,000 files", fresh: true,
+//		do:    func(ctx context.Context, t *trial) error { return t.client(ctx, "create", t.dir, "10000") },
+//		goals: ratio("fuse-overlayfs", 0.5, 0.5)},
+//
+// Anything else is a [workload] with its own list of contestants (toolWorks).
+// What is timed starts programs only through the [trial] (run, shell, client,
+// chroot): it counts their CPU time and memory. Storms of calls are clients: functions
+// of [clientOps] which a second process of this program runs, and which tell
+// how long they took without the start of the process. Sizes go through
+// stage.scale, so that the smoke test stays small.
 package main
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
 	"regexp"
-	"runtime"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// report is the JSON form of a run.
-type report struct {
-	Kernel  string   `json:"kernel"`
-	CPUs    int      `json:"cpus"`
-	Rounds  int      `json:"rounds"`
-	Image   string   `json:"image"`
-	Results []result `json:"results"`
+// options say what to run, and how long.
+type options struct {
+	rounds     int            // at most; 0: by the time there is
+	limit      time.Duration  // for all workloads together, without setting up
+	only       *regexp.Regexp // matches a whole name
+	json, mark string         // files to write; empty: none
+	dir, cache string         // scratch; images kept from run to run
+	quick      bool
+	tiny       bool     // small images, one round: do all workloads work at all?
+	peers      []string // those wanted; nil: all
 }
 
 func main() {
-	rounds := flag.Int("rounds", 5, "how often each contestant runs")
-	out := flag.String("json", "", "also write the figures to this file")
-	only := flag.String("only", "", "contests to run, a regular expression")
-	dir := flag.String("dir", "", "scratch folder (default: a temporary one)")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
-	defer stop()
-	if err := bench(ctx, options{rounds: *rounds, json: *out, only: *only, dir: *dir}); err != nil {
+	if len(os.Args) > 1 && os.Args[1] == clientCommand {
+		os.Exit(runClient(os.Args[2:]))
+	}
+	o, err := parseFlags()
+	if err == nil {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
+		defer stop()
+		err = bench(ctx, o, os.Stdout)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-type options struct {
-	rounds          int
-	json, only, dir string
+func parseFlags() (o options, err error) {
+	flag.IntVar(&o.rounds, "rounds", 0, "how often each contestant runs at most (default 6, 2 with -quick)")
+	flag.DurationVar(&o.limit, "limit", 0, "time for all workloads together (default 13m, 2m30s with -quick)")
+	only := flag.String("only", "", "names of workloads, a regular expression (default: all)")
+	flag.StringVar(&o.json, "json", "", "also write the figures to this file")
+	flag.StringVar(&o.mark, "markdown", "", "also write the table to this file, as Markdown")
+	flag.StringVar(&o.dir, "dir", os.TempDir(), "where to make the scratch folder")
+	flag.StringVar(&o.cache, "cache", "", "where images are kept (default: unio-bench in the user's cache folder)")
+	flag.BoolVar(&o.quick, "quick", false, "few rounds, three minutes")
+	flag.BoolVar(&o.tiny, "tiny", false, "small images, one round: whether everything works")
+	flag.Parse()
+	if o.only, err = regexp.Compile("^(?:" + orElse(*only, ".*") + ")$"); err != nil {
+		return o, fmt.Errorf("-only: %w", err)
+	}
+	return o.normal(), nil
 }
 
-func bench(ctx context.Context, o options) (err error) {
-	only, err := regexp.Compile(o.only)
-	if err != nil {
-		return fmt.Errorf("-only: %w", err)
+// normal fills in what depends on the form of the run.
+func (o options) normal() options {
+	rounds, limit := 6, 13*time.Minute
+	switch {
+	case o.tiny:
+		rounds, limit = 1, time.Second
+	case o.quick:
+		rounds, limit = 2, 150*time.Second
 	}
-	s, err := setUp(o.dir)
-	if err != nil {
-		return err
+	if o.rounds == 0 {
+		o.rounds = rounds
 	}
-	defer func() {
-		if closeErr := s.close(); err == nil {
-			err = closeErr
-		}
-	}()
-	r := report{Kernel: kernel(), CPUs: runtime.NumCPU(), Rounds: o.rounds}
-	fmt.Printf("Linux %s, %d CPUs; median of %d rounds\n\n", r.Kernel, r.CPUs, o.rounds)
-	for _, c := range s.contests() {
-		if !only.MatchString(c.name) {
-			continue
-		}
-		res, err := c.run(ctx, o.rounds)
-		if err != nil {
-			return fmt.Errorf("%s: %w", c.name, err)
-		}
-		res.print(os.Stdout)
-		r.Results = append(r.Results, res)
+	if o.limit == 0 {
+		o.limit = limit
 	}
-	r.Image = s.describe()
-	return r.save(o.json)
+	return o
 }
 
-func (r report) save(path string) error {
-	if path == "" {
-		return nil
+func orElse(s, otherwise string) string {
+	if s == "" {
+		return otherwise
 	}
-	data, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(path, append(data, '\n'), 0o644)
-}
-
-func kernel() string {
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		return "unknown"
-	}
-	return unix.ByteSliceToString(u.Release[:])
+	return s
 }

@@ -100,8 +100,14 @@ func (d *Docker) wait(ctx context.Context) error {
 
 // Run runs the docker client against the daemon.
 func (d *Docker) Run(ctx context.Context, args ...string) (string, error) {
-	return Run(ctx, "docker", append([]string{"-H", "unix://" + d.socket}, args...)...)
+	return Run(ctx, "docker", append(d.Args(), args...)...)
 }
+
+// Args are what makes the docker client talk to the daemon.
+func (d *Docker) Args() []string { return []string{"-H", "unix://" + d.socket} }
+
+// Pid is the daemon's process.
+func (d *Docker) Pid() int { return d.daemon.Process.Pid }
 
 // Close stops the daemon and takes away what it left mounted.
 func (d *Docker) Close() error {
@@ -144,9 +150,13 @@ func (p *Podman) store() []string {
 
 // Run runs podman on the store.
 func (p *Podman) Run(ctx context.Context, args ...string) (string, error) {
-	own := append(p.store(), "--cgroup-manager", "cgroupfs", "--events-backend", "file",
+	return Run(ctx, "podman", append(p.Args(), args...)...)
+}
+
+// Args are what makes podman use the store.
+func (p *Podman) Args() []string {
+	return append(p.store(), "--cgroup-manager", "cgroupfs", "--events-backend", "file",
 		"--tmpdir", filepath.Join(p.dir, "tmp"), "--runtime", "runc")
-	return Run(ctx, "podman", append(own, args...)...)
 }
 
 // Build runs buildah bud on a folder with a Dockerfile, without network.

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+)
+
+// walkScript looks at every file's attributes.
+const walkScript = "find . -xdev -size +4000000k"
+
+// tarScript packs all but the large file into a pipe: tar itself reads nothing when it
+// writes to /dev/null.
+const tarScript = "tar -cf - --one-file-system --exclude=./srv/large . | cat >/dev/null"
+
+// grepScript finds nothing, which grep's exit code 1 says.
+const grepScript = `grep -r -F "no text has this in it" usr/include >/dev/null || [ $? -eq 1 ]`
+
+// readWorks are the workloads that only read.
+func (s *stage) readWorks() []fsWork {
+	return slices.Concat(s.walkWorks(), s.stormWorks(), s.largeWorks(), s.programWorks(), s.crowdWorks())
+}
+
+// twice does a step two times: the kernel keeps a listing only when it is read
+// again.
+func twice(s step) step { return steps(s, s) }
+
+// script makes a step of a shell script in the folder under test.
+func script(text string) step {
+	return func(ctx context.Context, t *trial) error { return t.shell(ctx, text) }
+}
+
+// walkWorks walk the whole tree with programs. First means that the mount is
+// new but what lies below it has been read.
+func (s *stage) walkWorks() []fsWork {
+	return []fsWork{
+		{name: "findcold", title: "find of the whole tree", cold: true, do: script(walkScript), goals: ratio(overlayfs, 2.2, 2.2)},
+		{name: "find", title: "find of the whole tree again", kept: true, ready: twice(script(walkScript)), do: script(walkScript)},
+		{name: "tarcold", title: "tar of the whole tree", cold: true, rounds: 4, do: script(tarScript)},
+		{name: "tar", title: "tar of the whole tree again", kept: true, ready: twice(script(tarScript)), do: script(tarScript), goals: ratio(overlayfs, 1.3, 1.3)},
+		{name: "grepcold", title: "grep -r in /usr/include", cold: true, do: script(grepScript)},
+		{name: "grep", title: "grep -r in /usr/include of a new mount", do: script(grepScript), goals: ratio(overlayfs, 1.25, 1.05)},
+		{name: "grepagain", title: "grep -r in /usr/include again", kept: true, ready: twice(script(grepScript)), do: script(grepScript), goals: ratio(overlayfs, 1.25, 1.05)},
+	}
+}
+
+// stormWorks call the same thing very often, with several threads.
+func (s *stage) stormWorks() []fsWork {
+	list := []fsWork{{
+		name: "roundtrip", title: "statfs, 20,000 times", kept: true, do: func(ctx context.Context, t *trial) error {
+			return t.client(ctx, "statfs", t.dir, fmt.Sprint(s.scale(20_000)))
+		},
+		goals: atMost(opTime, 25e-6, 12e-6),
+	}}
+	for _, threads := range []string{"1", "2", "8"} {
+		lstat := s.storm("lstat", "names", threads)
+		open := s.storm("open", "files", threads)
+		cold := fsWork{name: "lstat" + threads, title: "lstat of every file, threads: " + threads, cold: true, do: lstat}
+		if threads == "8" {
+			cold.goals = ratio(overlayfs, 0.8, 0.8)
+		}
+		list = append(list, cold, fsWork{
+			name: "open" + threads, title: "open, read 4 KiB, close of every file again, threads: " + threads,
+			kept: true, ready: open, do: open, goals: ratio(overlayfs, 1, 1),
+		})
+	}
+	return list
+}
+
+// storm makes a step of a client that takes a list of names of the realistic image.
+func (s *stage) storm(op, list, threads string) step {
+	return func(ctx context.Context, t *trial) error {
+		return t.client(ctx, op, t.dir, s.pictures["debian"].names(list), threads)
+	}
+}
+
+// names is the path of a list of names beside the layers.
+func (p *picture) names(list string) string { return filepath.Join(filepath.Dir(p.lower), list) }
+
+// largeWorks read the file of 1 GiB.
+func (s *stage) largeWorks() []fsWork {
+	large := func(op string, args ...string) step {
+		return func(ctx context.Context, t *trial) error {
+			return t.client(ctx, op, append([]string{filepath.Join(t.dir, "srv/large")}, args...)...)
+		}
+	}
+	warm, cold := fmt.Sprint(s.scale(50_000)), fmt.Sprint(s.scale(2_000))
+	return []fsWork{
+		{name: "seqreadcold", title: "sequential read of 1 GiB", cold: true, rounds: 4, do: large("seqread")},
+		{name: "seqread", title: "sequential read of 1 GiB again", kept: true, ready: large("seqread"), do: large("seqread"), goals: atMost(throughput, 17e9, 17e9)},
+		{name: "randreadcold", title: "random reads of 4 KiB, " + cold, cold: true, do: large("randread", cold)},
+		{name: "randread", title: "random reads of 4 KiB again, " + warm, kept: true, ready: large("seqread"), do: large("randread", warm)},
+		{name: "mmapcold", title: "1 GiB read through a mapping", cold: true, rounds: 4, do: large("mmap")},
+		{name: "mmap", title: "1 GiB read through a mapping again", kept: true, ready: large("mmap"), do: large("mmap")},
+	}
+}
+
+// programWorks run programs of the image in it.
+func (s *stage) programWorks() []fsWork {
+	inside := func(times int, args ...string) step {
+		return func(ctx context.Context, t *trial) error { return t.chroot(ctx, max(s.scale(times), 2), args...) }
+	}
+	modules := "asyncio, email.mime.text, http.server, json, logging.handlers, unittest, xml.dom.minidom, multiprocessing"
+	if s.tiny { // its python is Debian's minimal one
+		modules = "os, re"
+	}
+	python := inside(20, "/usr/bin/python3", "-c", "import "+modules)
+	gcc := inside(40, "/usr/bin/gcc", "-c", "-o", "/tmp/x.o", "/srv/headers.c")
+	status := func(ctx context.Context, t *trial) error {
+		return t.run(ctx, "git", "-C", filepath.Join(t.dir, "srv/repo"), "-c", "safe.directory=*", "status", "--porcelain")
+	}
+	repo := []string{"srv/repo"}
+	return []fsWork{
+		{name: "exec", title: "/bin/true, 500 times", kept: true, ready: inside(1, "/bin/true"), do: inside(500, "/bin/true"), goals: ratio(overlayfs, 1.3, 1.3)},
+		{name: "python", title: "python imports 8 modules, 20 times", kept: true, ready: python, do: python, goals: ratio(overlayfs, 1.15, 1.15)},
+		{name: "gcc", title: "gcc -c, 40 times", kept: true, ready: gcc, do: gcc, goals: ratio(overlayfs, 1.15, 1.15)},
+		{name: "gitfirst", title: "git status of a new mount", fresh: true, copies: repo, do: status},
+		{name: "git", title: "git status again", fresh: true, copies: repo, ready: steps(status, status), do: status},
+	}
+}
+
+// crowdWorks have very many files.
+func (s *stage) crowdWorks() []fsWork {
+	listed := func(ctx context.Context) (*picture, error) { return s.listed(ctx, s.scale(100_000)) }
+	crowd := func(ctx context.Context) (*picture, error) { return s.crowd(ctx, s.scale(1_000_000)) }
+	list := func(ctx context.Context, t *trial) error {
+		return t.client(ctx, "readdir", filepath.Join(t.dir, "listed"))
+	}
+	many := 40<<20 + 250*975_000.0
+	return []fsWork{
+		{name: "readdircold", title: "names of a folder of 100,000", image: listed, cold: true, do: list},
+		{name: "readdir", title: "names of a folder of 100,000 again", image: listed, kept: true, ready: twice(list), do: list},
+		{
+			name: "memory", title: "find of the whole tree, for the server's memory", do: script(walkScript), without: []string{native, overlayfs},
+			rounds: 2, goals: atMost(serverMemory, 40<<20, 40<<20),
+		},
+		{
+			name: "memory1m", title: "find of 1,000,000 files, for the server's memory", image: crowd, do: script(walkScript), rounds: 1,
+			without: []string{native, overlayfs, unionfsFuse}, goals: atMost(serverMemory, many, many),
+		},
+	}
+}

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// report is the JSON form of a run.
+type report struct {
+	Machine machine           `json:"machine"`
+	Unio    string            `json:"unio"`
+	Tools   map[string]string `json:"tools,omitempty"` // name → what it says of its version
+	Started time.Time         `json:"started"`
+	Seconds float64           `json:"seconds"` // without setting up
+	Rounds  int               `json:"rounds"`  // at most, of a contestant
+	Quick   bool              `json:"quick,omitempty"`
+	Image   string            `json:"image"`
+	Results []*result         `json:"results"`
+}
+
+// machine says where a run was.
+type machine struct {
+	Kernel string `json:"kernel"`
+	CPU    string `json:"cpu"`
+	CPUs   int    `json:"cpus"`
+	Memory int64  `json:"memory_bytes"`
+	Disk   string `json:"scratch_filesystem"`
+}
+
+func thisMachine(scratch string) machine {
+	m := machine{CPUs: runtime.NumCPU(), CPU: cpuModel(), Kernel: "unknown", Disk: "unknown"}
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		m.Kernel = unix.ByteSliceToString(u.Release[:])
+	}
+	var info unix.Sysinfo_t
+	if unix.Sysinfo(&info) == nil {
+		m.Memory = int64(info.Totalram) * int64(info.Unit)
+	}
+	var fs unix.Statfs_t
+	if unix.Statfs(scratch, &fs) == nil {
+		m.Disk = filesystemName(fs.Type)
+	}
+	return m
+}
+
+func filesystemName(magic int64) string {
+	names := map[int64]string{
+		unix.EXT4_SUPER_MAGIC: "ext4", unix.XFS_SUPER_MAGIC: "xfs", unix.BTRFS_SUPER_MAGIC: "btrfs", unix.TMPFS_MAGIC: "tmpfs",
+	}
+	return orElse(names[magic], fmt.Sprintf("%#x", magic))
+}
+
+func cpuModel() string {
+	text, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return "unknown"
+	}
+	for line := range strings.Lines(string(text)) {
+		if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return runtime.GOARCH
+}
+
+func (m machine) String() string {
+	return fmt.Sprintf("Linux %s, %d × %s, %s of memory, scratch on %s", m.Kernel, m.CPUs, m.CPU, showBytes(float64(m.Memory)), m.Disk)
+}
+
+func (r *report) save(o options) error {
+	if o.json != "" {
+		data, err := json.MarshalIndent(r, "", "  ")
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(o.json, append(data, '\n'), 0o644); err != nil {
+			return err
+		}
+	}
+	if o.mark == "" {
+		return nil
+	}
+	var text strings.Builder
+	r.markdown(&text)
+	return os.WriteFile(o.mark, []byte(text.String()), 0o644)
+}
+
+var columns = []string{"", "wall", "each, rate", "×", "spread", "rounds", "client CPU", "server CPU", "client RSS", "server RSS", "requests", "new disk"}
+
+// cells are a line's columns.
+func (l *line) cells() []string {
+	duration := func(ms float64) string { return showTime(time.Duration(ms * 1e6)) }
+	return []string{
+		l.Name, duration(l.Wall), l.speed(), showRatio(l.Ratio), showRatio(l.Low) + "–" + showRatio(l.High), fmt.Sprint(l.Rounds),
+		duration(l.ClientCPU), some(l.ServerRSS > 0, duration(l.ServerCPU)), some(l.ClientRSS > 0, showBytes(float64(l.ClientRSS))),
+		some(l.ServerRSS > 0, showBytes(float64(l.ServerRSS))), l.requests(), some(l.Disk != 0, showBytes(float64(l.Disk))),
+	}
+}
+
+// showRatio prints two digits behind the point, or what matters of a small one.
+func showRatio(v float64) string {
+	if v < 0.1 {
+		return fmt.Sprintf("%.2g", v)
+	}
+	return fmt.Sprintf("%.2f", v)
+}
+
+// speed is the throughput, or the time of one operation.
+func (l *line) speed() string {
+	switch {
+	case l.Rate > 0:
+		return throughput.show(l.Rate)
+	case l.Each > 0:
+		return showTime(time.Duration(l.Each * 1e3))
+	}
+	return ""
+}
+
+func (l *line) requests() string {
+	if l.Requests == nil {
+		return ""
+	}
+	return thousands(*l.Requests)
+}
+
+func some(is bool, text string) string {
+	if !is {
+		return ""
+	}
+	return text
+}
+
+// heading names a workload.
+func (r *result) heading() string {
+	cold := ""
+	if r.Cold {
+		cold = ", cold"
+	}
+	return r.Name + ": " + r.Title + cold
+}
+
+// print writes a workload's part of the table.
+func (r *result) print(w io.Writer) {
+	fmt.Fprintln(w, r.heading())
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, strings.Join(columns, "\t")+"\t")
+	for _, l := range r.Lines {
+		if l.Missing == "" && l.Rounds > 0 {
+			fmt.Fprintln(t, strings.Join(l.cells(), "\t")+"\t")
+		}
+	}
+	_ = t.Flush() // errors of w show in the line after
+	for _, l := range r.Lines {
+		if l.Missing != "" {
+			fmt.Fprintf(w, "  %s is left out: %s\n", l.Name, l.Missing)
+		} else if len(l.Failed) > 0 {
+			fmt.Fprintf(w, "  %s failed in one round: %s\n", l.Name, l.Failed[0])
+		}
+	}
+	for _, v := range r.Goals {
+		fmt.Fprintf(w, "  goal: %s\n", v)
+	}
+	fmt.Fprintln(w)
+}
+
+// markdown writes the whole table for docs/benchmarks.md.
+func (r *report) markdown(w io.Writer) {
+	fmt.Fprintf(w, "%s. %s. %.0f s, at most %d rounds.\n\n", r.Machine, r.Image, r.Seconds, r.Rounds)
+	columns := append([]string{"workload"}, columns...)
+	columns[1] = "contestant"
+	fmt.Fprintf(w, "| %s | goals |\n|%s\n", strings.Join(columns, " | "), strings.Repeat("---|", len(columns)+1))
+	for _, res := range r.Results {
+		title := res.heading()
+		for _, l := range res.Lines {
+			if l.Missing != "" || l.Rounds == 0 {
+				continue
+			}
+			fmt.Fprintf(w, "| %s | %s | %s |\n", title, strings.Join(l.cells(), " | "), res.goalsOf(l.Name))
+			title = ""
+		}
+	}
+	r.markMissing(w)
+}
+
+func (r *result) goalsOf(name string) string {
+	var list []string
+	for _, v := range r.Goals {
+		if v.Of == name {
+			list = append(list, strings.TrimPrefix(v.String(), name+" "))
+		}
+	}
+	return strings.Join(list, "; ")
+}
+
+func (r *report) markMissing(w io.Writer) {
+	fmt.Fprintln(w)
+	for _, res := range r.Results {
+		for _, l := range res.Lines {
+			if l.Missing != "" {
+				first, _, _ := strings.Cut(l.Missing, "\n")
+				fmt.Fprintf(w, "- %s without %s: %s\n", res.Name, l.Name, first)
+			}
+		}
+	}
+}

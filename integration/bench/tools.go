@@ -1,0 +1,215 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"unio/integration/peers"
+)
+
+// toolWorks compare unio with the tools that keep and change images.
+func (s *stage) toolWorks() []workload {
+	k := &kit{stage: s, image: "localhost/bench:3"}
+	list := []workload{k.load(), k.save(), k.commitSmall()}
+	for i := range list {
+		list[i].prepare = k.prepare
+	}
+	return list
+}
+
+// kit is the realistic image without the large file in the stores of all tools.
+type kit struct {
+	*stage
+	image   string
+	archive string // the image as a docker archive; empty: not made yet
+	layout  string // and as an OCI layout, tag bench
+}
+
+// prepare gives the image to every tool, once.
+func (k *kit) prepare(ctx context.Context) error {
+	if k.archive != "" {
+		return nil
+	}
+	p, err := k.debian(ctx)
+	if err != nil {
+		return err
+	}
+	archive := k.path("image.tar")
+	if _, err := k.unio(ctx, p.store, "save", "-o", archive, k.image); err != nil {
+		return err
+	}
+	k.layout = k.path("layout")
+	k.loadInto(ctx, "skopeo", func(ctx context.Context) error {
+		_, err := peers.Run(ctx, "skopeo", "copy", "-q", "docker-archive:"+archive, "oci:"+k.layout+":bench")
+		return err
+	})
+	if k.absent["skopeo"] != nil || !k.wants("umoci") {
+		k.absent["umoci"] = orError(k.absent["skopeo"], errNotWanted)
+	}
+	if k.needDocker(ctx) == nil {
+		k.loadInto(ctx, "docker", func(ctx context.Context) error {
+			_, err := k.docker.Run(ctx, "load", "-q", "-i", archive)
+			return err
+		})
+	}
+	if k.needPodman() == nil {
+		k.loadInto(ctx, "podman", func(ctx context.Context) error {
+			_, err := k.podman.Run(ctx, "load", "-q", "-i", archive)
+			return err
+		})
+	}
+	k.archive = archive
+	return nil
+}
+
+func orError(err, otherwise error) error {
+	if err == nil {
+		return otherwise
+	}
+	return err
+}
+
+// loadInto gives the image to a tool; one that does not take it is left out.
+func (k *kit) loadInto(ctx context.Context, tool string, load func(context.Context) error) {
+	if !k.wants(tool) {
+		k.absent[tool] = errNotWanted
+	} else if err := load(ctx); err != nil {
+		k.absent[tool] = err
+	}
+}
+
+// store is unio's store of this run.
+func (k *kit) store() string { return k.pictures["debian"].store }
+
+// ours makes a contestant of unio's command line; the store is that of the
+// realistic image.
+func (k *kit) ours(args ...string) contestant {
+	return contestant{name: "unio", work: k.unioStep(k.store, args...)}
+}
+
+// engine makes a contestant of docker's or podman's command line.
+func (k *kit) engine(name string, args ...string) contestant {
+	c := contestant{name: name, work: k.engineStep(name, args...)}
+	c.prepare = func(context.Context, *trial) error { return k.absent[name] }
+	if name == "docker" {
+		c.servers = func(context.Context) []int {
+			if k.docker == nil {
+				return nil
+			}
+			return withChildren(k.docker.Pid())
+		}
+	}
+	return c
+}
+
+func (k *kit) engineStep(name string, args ...string) step {
+	return func(ctx context.Context, t *trial) error {
+		if err := k.absent[name]; err != nil {
+			return err
+		}
+		if name == "podman" {
+			return t.run(ctx, "podman", append(k.podman.Args(), args...)...)
+		}
+		return t.run(ctx, "docker", append(k.docker.Args(), args...)...)
+	}
+}
+
+// tool makes a contestant of another program's command line.
+func (k *kit) tool(name, program string, args ...string) contestant {
+	c := contestant{name: name, work: does(program, args...)}
+	c.prepare = func(context.Context, *trial) error { return k.absent[program] }
+	return c
+}
+
+// removed adds a step that removes what a round has made.
+func (c contestant) removed(path string) contestant {
+	c.cleanUp = func(context.Context, *trial) error { return os.RemoveAll(path) }
+	return c
+}
+
+// after adds a step before the work.
+func (c contestant) after(s step) contestant {
+	first := c.prepare
+	c.prepare = func(ctx context.Context, t *trial) error {
+		if first != nil {
+			if err := first(ctx, t); err != nil {
+				return err
+			}
+		}
+		return s(ctx, t)
+	}
+	return c
+}
+
+// load takes the archive into a store that does not have the image, and
+// makes it usable.
+func (k *kit) load() workload {
+	store, bundle, archive := k.path("load-store"), k.path("bundle"), k.path("image.tar")
+	ours := contestant{name: "unio", work: k.unioStep(func() string { return store }, "load", "-q", "-i", archive)}
+	return workload{
+		name: "load", title: "load a docker archive",
+		contestants: []contestant{
+			ours.removed(store),
+			k.engine("docker", "load", "-q", "-i", archive).after(k.engineStep("docker", "rmi", "-f", k.image)),
+			k.engine("podman", "load", "-q", "-i", archive).after(k.engineStep("podman", "rmi", "-f", k.image)),
+			k.tool("umoci unpack", "umoci", "unpack", "--image", k.path("layout")+":bench", bundle).removed(bundle),
+		},
+		goals: []goal{{of: "unio", against: "podman", bound: 0.22}, {of: "unio", against: "docker", bound: 0.14}},
+	}
+}
+
+func (k *kit) save() workload {
+	out := k.path("saved.tar")
+	return workload{
+		name: "save", title: "save the image to a docker archive",
+		contestants: []contestant{
+			k.ours("save", "-o", out, k.image).removed(out),
+			k.engine("docker", "save", "-o", out, k.image).removed(out),
+			k.engine("podman", "save", "-q", "-o", out, k.image).removed(out),
+			k.tool("skopeo copy", "skopeo", "copy", "-q", "oci:"+k.path("layout")+":bench", "docker-archive:"+out+":"+k.image).removed(out),
+		},
+		goals: []goal{{of: "unio", against: "podman", bound: 0.26}, {of: "unio", against: "docker", bound: 0.19}},
+	}
+}
+
+// commitSmall commits a container in which one small file is new each round.
+func (k *kit) commitSmall() workload {
+	dir, bundle, file := k.path("small"), k.path("bundle-small"), k.path("small-file")
+	change := func(dir string) step {
+		return func(context.Context, *trial) error {
+			return os.WriteFile(filepath.Join(dir, "small"), fmt.Appendf(nil, "round %d\n", k.next()), 0o644)
+		}
+	}
+	touch := func(engine string) step {
+		return func(ctx context.Context, t *trial) error {
+			if err := os.WriteFile(file, fmt.Appendf(nil, "round %d\n", k.next()), 0o644); err != nil {
+				return err
+			}
+			return k.engineStep(engine, "cp", file, "small:/small")(ctx, t)
+		}
+	}
+	return workload{
+		name: "commit", title: "commit one small file",
+		contestants: []contestant{
+			k.ours("commit", "-q", "small", "localhost/small:1").after(once(k.unioStep(k.store, "mount", "--name", "small", k.image, dir))).after(change(dir)),
+			k.engine("docker", "commit", "small", "localhost/small:1").after(once(k.engineStep("docker", "create", "--name", "small", k.image, "/bin/true"))).after(touch("docker")),
+			k.engine("podman", "commit", "-q", "small", "localhost/small:1").after(once(k.engineStep("podman", "create", "--network", "none", "--name", "small", k.image, "/bin/true"))).after(touch("podman")),
+			k.tool("umoci repack", "umoci", "repack", "--image", k.path("layout")+":small", bundle).after(once(does("umoci", "unpack", "--image", k.path("layout")+":bench", bundle))).after(change(filepath.Join(bundle, "rootfs"))),
+		},
+		goals: []goal{{of: "unio", bound: millis(30)}, {of: "unio", against: "podman", bound: 0.43}, {of: "unio", against: "docker", bound: 0.38}},
+	}
+}
+
+// once does a step the first time only.
+func once(s step) step {
+	done := false
+	return func(ctx context.Context, t *trial) error {
+		if done {
+			return nil
+		}
+		done = true
+		return s(ctx, t)
+	}
+}

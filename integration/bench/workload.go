@@ -1,0 +1,184 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"unio/integration/peers"
+)
+
+// workload is one piece of work that several contestants do.
+type workload struct {
+	name, title string
+	cold        bool                            // nothing is in the page cache, or known to the kernel, when work begins
+	rounds      int                             // at most; 0: the run's
+	prepare     func(ctx context.Context) error // once, before the first round; may be nil
+	contestants []contestant                    // ours first: ratios are against the first that runs
+	goals       []goal
+}
+
+// step is a part of a contestant's round.
+type step func(ctx context.Context, t *trial) error
+
+// contestant is one filesystem or tool. Only work is measured; prepare and
+// cleanUp, which may be nil, make every round start alike. cleanUp is called
+// also when prepare or work failed.
+type contestant struct {
+	name                   string
+	missing                error // why it cannot run here
+	prepare, work, cleanUp step
+	close                  func(ctx context.Context) error // after the last round; may be nil
+	// servers are the processes that serve it; what they take is measured, too.
+	// It is asked before and after work; may be nil.
+	servers  func(ctx context.Context) []int
+	requests func(ctx context.Context) (int64, error) // that the server has answered; nil: not counted
+	disk     func() (int64, error)                    // bytes it takes of the disk, before and after work; may be nil
+}
+
+// run runs rounds until the time is over, but one at least: with two, each
+// contestant has been before and after every other.
+func (w workload) run(ctx context.Context, rounds int, limit time.Duration) (*result, error) {
+	r := newResult(w)
+	if w.prepare != nil {
+		if err := w.prepare(ctx); err != nil {
+			return nil, fmt.Errorf("%s: %w", w.name, err)
+		}
+	}
+	if w.rounds > 0 {
+		rounds = min(rounds, w.rounds)
+	}
+	start := time.Now()
+	spent := map[string]time.Duration{}
+	for round := 0; round < rounds && (round < min(2, rounds) || time.Since(start) < limit); round++ {
+		for i := range w.contestants {
+			who := w.contestants[i]
+			if round%2 == 1 {
+				who = w.contestants[len(w.contestants)-1-i]
+			}
+			if r.missing(who.name) || tooSlow(spent[who.name], limit, round) {
+				continue
+			}
+			began := time.Now()
+			w.one(ctx, r, round, who)
+			spent[who.name] += time.Since(began)
+			if ctx.Err() != nil {
+				return nil, errors.Join(ctx.Err(), w.close())
+			}
+		}
+	}
+	r.conclude(w.goals)
+	return r, w.close()
+}
+
+// tooSlow tells whether a contestant has had its share of the time: one that
+// takes many times as long as the others may run once, so that the others run
+// more often.
+func tooSlow(spent, limit time.Duration, round int) bool {
+	return round > 0 && spent > limit/3
+}
+
+// one runs one contestant once and notes what came of it. One that fails may
+// try again in the next round: some servers do not outlive every round.
+func (w workload) one(ctx context.Context, r *result, round int, who contestant) {
+	if who.missing != nil {
+		r.leaveOut(who.name, who.missing)
+		return
+	}
+	s, err := who.once(ctx, w.cold)
+	if err == nil {
+		r.add(who.name, round, s)
+		return
+	}
+	if who.close != nil {
+		err = errors.Join(err, who.close(context.WithoutCancel(ctx)))
+	}
+	r.failed(who.name, err)
+}
+
+func (w workload) close() error {
+	var errs []error
+	for _, who := range w.contestants {
+		if who.close != nil {
+			errs = append(errs, who.close(context.Background()))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// once makes one run.
+func (c contestant) once(ctx context.Context, cold bool) (s sample, err error) {
+	t := &trial{}
+	if c.cleanUp != nil {
+		defer func() {
+			err = errors.Join(err, c.cleanUp(context.WithoutCancel(ctx), t))
+		}()
+	}
+	if c.prepare != nil {
+		if err := c.prepare(ctx, t); err != nil {
+			return s, err
+		}
+	}
+	unix.Sync() // what came before is not the contestant's to write
+	if cold {
+		if err := dropCaches(); err != nil {
+			return s, err
+		}
+	}
+	return c.measure(ctx, t)
+}
+
+func (c contestant) measure(ctx context.Context, t *trial) (s sample, err error) {
+	before, err := c.readings(ctx, true)
+	if err != nil {
+		return s, err
+	}
+	*t = trial{dir: t.dir, upper: t.upper} // what getting ready took does not count
+	floor := ownMemory()
+	start := time.Now()
+	if err := c.work(ctx, t); err != nil {
+		return s, err
+	}
+	took := time.Since(start)
+	if t.used.memory <= max(floor, peakMemory(os.Getpid())) {
+		t.used.memory = 0
+	}
+	if t.wall == 0 {
+		t.wall = took
+	}
+	after, err := c.readings(ctx, false)
+	if err != nil {
+		return s, err
+	}
+	return t.sample(before, after), nil
+}
+
+// dropCaches makes the kernel forget what it has read (proc_sys_vm(5)).
+func dropCaches() error {
+	return os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0)
+}
+
+// steps does steps in order.
+func steps(list ...step) step {
+	return func(ctx context.Context, t *trial) error {
+		for _, s := range list {
+			if err := s(ctx, t); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+func reason(err error) string {
+	if errors.Is(err, peers.ErrMissing) {
+		return "not available here"
+	}
+	text := strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' }), "; ")
+	return text[:min(len(text), 300)]
+}
