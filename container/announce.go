@@ -28,6 +28,7 @@ type Served struct {
 func (s *Store) Announce(v Served) (*Announced, error) {
 	m := &Mount{
 		ID: v.ID, Dir: v.Dir, ImageName: v.Name, ReadOnly: v.ReadOnly, Created: v.Start.UTC(),
+		Transport: v.Server.Transport(),
 	}
 	var err error
 	if m.Server, err = self(); err != nil {
@@ -89,6 +90,7 @@ func figuresOf(m *Mount, server *unionfs.Server, upper *cow.FS, start time.Time)
 		Dir: m.Dir, Target: m.Target(), Requests: server.Requests(),
 		Stats: server.Stats(), Process: ownStats(start),
 	}
+	s.Process.Transport = server.Transport()
 	for _, n := range s.Requests {
 		s.Total += n
 	}

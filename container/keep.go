@@ -11,6 +11,7 @@ import (
 
 	"unio/unionfs"
 	"unio/unionfs/keeper"
+	"unio/unionfs/transport"
 )
 
 const (
@@ -105,6 +106,7 @@ func (w *served) keep(program string) error {
 	m := w.task.Mount
 	e := keeper.Estate{
 		Dir: m.Dir, Init: w.server.InitRequest(), Restarts: w.restarts(), Remount: w.task.Remount,
+		Uring: w.server.Transport() == transport.Uring, Deaths: w.deaths(),
 		Server: append([]string{program}, w.task.Server[1:]...),
 		Keeper: append([]string{program}, w.task.Keeper[1:]...),
 	}
@@ -149,6 +151,15 @@ func dupFile(file *os.File) (*os.File, error) {
 		return nil, os.NewSyscallError("dup", err)
 	}
 	return os.NewFile(uintptr(fd), file.Name()), nil
+}
+
+// deaths is how many servers have died in a row without an answer before this
+// one, where it has mounted anew; a keeper that goes on counts by itself.
+func (w *served) deaths() int {
+	if w.legacy == nil || w.legacy.Device {
+		return 0
+	}
+	return w.legacy.Deaths
 }
 
 func (w *served) restarts() int {

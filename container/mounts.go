@@ -14,6 +14,8 @@ import (
 
 	"github.com/moby/sys/mountinfo"
 	"github.com/opencontainers/go-digest"
+
+	"unio/unionfs/transport"
 )
 
 // Mount says that something is mounted on a folder, as its server noted it
@@ -29,8 +31,9 @@ type Mount struct {
 	Server    process
 	Keeper    process // starts another server when that one dies; none for a moment after mounting
 	Created   time.Time
-	Made      []string // folders made for the mount, outermost first, which go with it
-	Log       string   // file the server writes to
+	Transport transport.Kind // how requests come: transport.Dev or transport.Uring; empty in notes of older servers
+	Made      []string       // folders made for the mount, outermost first, which go with it
+	Log       string         // file the server writes to
 
 	// Dead says that server and keeper have ended without unmounting. It is found
 	// out by whoever reads the note.

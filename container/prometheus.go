@@ -74,7 +74,7 @@ const (
 
 func (p *exposition) requests() {
 	p.family("unio_mount_info", gauge, "What is mounted there; always 1.", func(s *Stats, mount label) {
-		p.sample("unio_mount_info", 1, label{"target", s.Target}, mount)
+		p.sample("unio_mount_info", 1, label{"target", s.Target}, label{"transport", string(s.Process.Transport)}, mount)
 	})
 	p.perOp("unio_fuse_requests_total", counter, "Requests of the kernel.", func(name string, o transport.OpStats, l ...label) {
 		p.sample(name, float64(o.Requests), l...)

@@ -9,6 +9,8 @@ import (
 	"net"
 	"os"
 	"time"
+
+	"unio/unionfs/transport"
 )
 
 // drainWait is how long a server that is to be replaced waits for the requests
@@ -97,11 +99,19 @@ func (s *Store) serveReloads(id string, to chan<- reload) (io.Closer, error) {
 	return v, nil
 }
 
+// errUringReload says why such a server stays: whatever it has not answered
+// when it ends would wait for ever (see keeper.Estate.Uring).
+var errUringReload = errors.New("its requests come over io_uring, which no other server can take over: " +
+	"unmount it and mount it again, or mount it with --transport dev")
+
 // leave ends the server for another one, which a keeper from the given program
 // will start. After an error everything is as before.
 func (w *served) leave(r reload) error {
 	if w.keeper == nil {
 		return errors.New("this mount has no keeper (option restart=off)")
+	}
+	if w.server.Transport() == transport.Uring {
+		return errUringReload
 	}
 	if _, err := os.Stat(r.Program); err != nil {
 		return err

@@ -19,6 +19,7 @@ import (
 	"unio/unionfs"
 	"unio/unionfs/keeper"
 	"unio/unionfs/merge"
+	"unio/unionfs/transport"
 )
 
 // Lower is the merged tree of an image, open for reading.
@@ -31,6 +32,8 @@ type Lower interface {
 type ServeOptions struct {
 	// OpenLower opens the merged tree of an image.
 	OpenLower func(ctx context.Context, image digest.Digest) (Lower, error)
+	// Transport says how requests are to come; "": transport.Auto.
+	Transport transport.Kind
 }
 
 // Serve is the server's side of [Store.Mount]: it reads its task from control,
@@ -58,7 +61,8 @@ func (s *Store) Serve(ctx context.Context, control *os.File, o ServeOptions) err
 	}
 	if err == nil {
 		s.log.Info("mounted", "dir", t.Mount.Dir, "target", t.Mount.Target(), "image", t.Mount.Image,
-			"read-only", t.Mount.ReadOnly, "restarts", w.restarts())
+			"read-only", t.Mount.ReadOnly,
+			"restarts", w.restarts(), "transport", w.server.Transport())
 		err = w.serve(control, signals)
 	}
 	switch {
@@ -149,10 +153,13 @@ func (w *served) open(ctx context.Context, o ServeOptions) (err error) {
 			return err
 		}
 	}
+	if err := w.legacy.ClearMount(); err != nil {
+		return err
+	}
 	w.server, err = unionfs.Mount(unionfs.Options{
 		Lower: w.lower, Cow: w.upper, ReadOnly: m.ReadOnly, Dir: m.Dir, FsName: m.Target(),
 		AllowOther: w.task.Others || w.isOurs() && rootless.Others(), Suid: w.task.Suid, Dev: w.task.Dev, Writeback: w.task.Writeback, ACL: w.task.ACL, Log: w.log,
-		Takeover: w.takeover(), Ledger: w.ledger, IDs: rootless.IDs(),
+		Takeover: w.takeover(), Ledger: w.ledger, IDs: rootless.IDs(), Transport: o.Transport,
 	})
 	if err != nil {
 		return err
@@ -231,7 +238,7 @@ func (w *served) publish() (err error) {
 	if w.ctl, err = w.store.serveReloads(m.ID, w.reloads); err != nil {
 		return err
 	}
-	m.Keeper = process{}
+	m.Keeper, m.Transport = process{}, w.server.Transport()
 	if w.takeover() != nil {
 		if m.Keeper, err = processOf(os.Getppid()); err != nil {
 			return err

@@ -39,6 +39,8 @@ type ProcessStats struct {
 	Descriptors int     `json:"descriptors"` // open files
 	Uptime      float64 `json:"uptime"`      // seconds
 	Restarts    uint64  `json:"restarts"`    // servers that this mount has outlived
+	// Transport tells how requests come: transport.Dev or transport.Uring.
+	Transport transport.Kind `json:"transport"`
 }
 
 // ownStats returns the figures of the calling process, as far as /proc tells.

@@ -23,9 +23,10 @@ var ErrVolatile = errors.New("a volatile mount of this upper folder did not end 
 func markPath() []string { return []string{"work", "incompat", "volatile"} }
 
 // checkVolatile refuses an upper with the mark. A server that takes over from
-// a dead one finds its own.
+// a dead one finds its own; it has that one's lock, so the machine has been
+// running all the time, and nothing is lost.
 func (f *FS) checkVolatile(o *Options) error {
-	if o.Volatile && o.Resume {
+	if o.Volatile && (o.Resume || o.WorkFD != 0) {
 		return nil
 	}
 	return checkMark(f.lock, o.Work)

@@ -37,7 +37,7 @@ var arrows = map[string][]string{
 	"container/volume":     {},
 	"container/treetar":    {"container/inroot"},
 	"container/supervise":  {"container", "container/rootless", "container/inroot", "container/jsonlog", "container/runner", "container/runspec", "container/treetar", "container/volume"},
-	"container/layermount": {"container/rootless", "unionfs", "cow"},
+	"container/layermount": {"container/rootless", "unionfs", "unionfs/transport", "cow"},
 	"build/runconfig":      {},
 	"build/dockerfile":     {"build/runconfig", "build/place", "build/source", "container/layermount", "imagestore", "imagestore/layer"},
 	"build":                {"imagestore", "imagestore/layer", "container", "build/runconfig"},

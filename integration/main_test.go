@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"unio/integration/peers"
+	"unio/unionfs/transport/transporttest"
 )
 
 // binary is the path of the unio under test, set by TestMain.
@@ -23,6 +24,10 @@ var binary string
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "unio-test-bin-")
 	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	if err := transporttest.Settle(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

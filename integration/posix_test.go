@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/hanwen/go-fuse/v2/posixtest"
+
+	"unio/unionfs/transport/transporttest"
 )
 
 // exempt names the tests of the suite that a disk filesystem does not pass
@@ -16,7 +18,9 @@ var exempt = map[string]string{
 
 // TestPOSIX runs go-fuse's suite of POSIX behaviours on the writable mount.
 // The upper lies on an ext4 that takes large xattrs, which one of them needs.
-func TestPOSIX(t *testing.T) {
+func TestPOSIX(t *testing.T) { transporttest.Each(t, posixSuite) }
+
+func posixSuite(t *testing.T) {
 	b := newBox(t)
 	b.onDisk("512M", "ea_inode")
 	b.run("import", "-q", busyboxRoot(t, b.dir), "busybox:posix")

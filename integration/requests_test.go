@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"unio/unionfs/transport/transporttest"
 )
 
 // counters are the requests a mount server has answered, by opcode.
@@ -59,7 +61,9 @@ func sum(cost map[string]int64) (n int64) {
 // TestSeenFilesCostNothing is the counter test: stat, open, read, readdir and
 // readlink of what was seen before never reach the server, on either kind of
 // mount.
-func TestSeenFilesCostNothing(t *testing.T) {
+func TestSeenFilesCostNothing(t *testing.T) { transporttest.Each(t, seenFilesCostNothing) }
+
+func seenFilesCostNothing(t *testing.T) {
 	b := newBox(t)
 	b.run("import", "-q", busyboxRoot(t, b.dir), "busybox:count")
 	mounts := map[string]string{
@@ -120,7 +124,9 @@ func readAll(path string) error {
 
 // TestRequestBudget holds what changes the tree to the number of requests the
 // design allows.
-func TestRequestBudget(t *testing.T) {
+func TestRequestBudget(t *testing.T) { transporttest.Each(t, requestBudget) }
+
+func requestBudget(t *testing.T) {
 	b := newBox(t)
 	b.run("import", "-q", busyboxRoot(t, b.dir), "busybox:budget")
 	mnt := b.mount("--name", "budget", "busybox:budget")
@@ -158,7 +164,9 @@ func TestRequestBudget(t *testing.T) {
 }
 
 // TestColdWalkBudget walks a folder of many entries for the first time.
-func TestColdWalkBudget(t *testing.T) {
+func TestColdWalkBudget(t *testing.T) { transporttest.Each(t, coldWalkBudget) }
+
+func coldWalkBudget(t *testing.T) {
 	b := newBox(t)
 	root := b.path("root")
 	shell(t, b.dir, "mkdir -p root/many && cd root/many && seq -f 'file-%05g' 5000 | xargs touch")

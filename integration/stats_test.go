@@ -27,6 +27,8 @@ type figures struct {
 	Process struct {
 		Pid, Resident, Goroutines, Descriptors int64
 		Uptime                                 float64
+		Restarts                               int64
+		Transport                              string
 	} `json:"process"`
 }
 

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"unio/unionfs/transport/transporttest"
 )
 
 // fsStressors are stress-ng's stressors of the filesystem class that say
@@ -18,7 +20,9 @@ const fsStressors = "access,chdir,chmod,chown,copy-file,dentry,dir,dirdeep,dirma
 // TestStressNG runs stress-ng's stressors with --verify on a container. Nothing
 // fails, nothing is left in the log, and the tree is as before in the end, live
 // and on the next mount.
-func TestStressNG(t *testing.T) {
+func TestStressNG(t *testing.T) { transporttest.Each(t, stressNG) }
+
+func stressNG(t *testing.T) {
 	needTool(t, "stress-ng")
 	b := newBox(t)
 	b.run("import", "-q", busyboxRoot(t, b.dir), "busybox:stress")
@@ -55,7 +59,9 @@ func TestStressNG(t *testing.T) {
 // TestFio writes at random with fio, which verifies what it reads back: by
 // requests past the page cache, through it, and by a mapping; on a new file and
 // on one that the image has.
-func TestFio(t *testing.T) {
+func TestFio(t *testing.T) { transporttest.Each(t, fioVerifies) }
+
+func fioVerifies(t *testing.T) {
 	needTool(t, "fio")
 	b := newBox(t)
 	must(t, os.MkdirAll(b.path("root/d"), 0o755))

@@ -15,6 +15,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"unio/unionfs/transport"
+	"unio/unionfs/transport/transporttest"
 )
 
 // survivor is a mount whose server is killed over and over.
@@ -116,6 +119,13 @@ func (s *survivor) reportGaps() {
 // keeper.
 func newSurvivor(t *testing.T, options ...string) *survivor {
 	t.Helper()
+	return newSurvivorOver(t, transport.Dev, options...)
+}
+
+// newSurvivorOver is newSurvivor for one way in which requests come.
+func newSurvivorOver(t *testing.T, kind transport.Kind, options ...string) *survivor {
+	t.Helper()
+	t.Setenv(transporttest.Variable, string(kind))
 	b := newBox(t)
 	b.run("import", "-q", busyboxRoot(t, b.dir), "example/sv:1")
 	s := &survivor{box: b}
@@ -367,6 +377,7 @@ func TestRemountInstead(t *testing.T) {
 // TestOverlaySurvives kills the servers of a mount of plain folders: what was
 // found below before is found by its successors, open and by number.
 func TestOverlaySurvives(t *testing.T) {
+	t.Setenv(transporttest.Variable, string(transport.Dev))
 	b := newBox(t)
 	shell(t, b.dir, `mkdir -p lower/d/e upper work m other; for i in $(seq 60); do echo $i >lower/d/f$i; done
 echo two >lower/two; ln lower/two lower/d/too; echo other >other/other`)

@@ -3,6 +3,7 @@ package unionfs_test
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -22,6 +23,7 @@ import (
 	"unio/unionfs/dirlower"
 	"unio/unionfs/merge"
 	"unio/unionfs/merge/mergetest"
+	"unio/unionfs/transport/transporttest"
 )
 
 // serverEnv makes the test binary a server: a process must not touch the
@@ -54,6 +56,7 @@ func serve() error {
 	o := unionfs.Options{
 		Writeback: os.Getenv("UNIO_TEST_WRITEBACK") != "",
 		Lower:     lower, Dir: os.Getenv("UNIO_TEST_DIR"), FsName: "test", Log: log,
+		Transport: transporttest.Chosen(),
 	}
 	if os.Geteuid() == 0 {
 		o.AllowOther, o.Suid, o.Dev = true, true, true
@@ -79,6 +82,9 @@ func serve() error {
 	signal.Notify(stop, syscall.SIGTERM)
 	go func() { <-stop; s.Unmount(true) }()
 	go report(s)
+	if kind := transporttest.Chosen(); s.Transport() != kind {
+		return errors.Join(fmt.Errorf("served by %s, not %s", s.Transport(), kind), s.Unmount(true))
+	}
 	fmt.Println("ready")
 	return s.Wait()
 }

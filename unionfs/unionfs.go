@@ -42,6 +42,8 @@ type Options struct {
 	Extra      []string     // further mount options, as for mount(8)
 	Log        *slog.Logger // nil: nothing is logged
 
+	Transport transport.Kind // how requests come; "": transport.Auto
+
 	Subtype     string        // the filesystem type is fuse.SUBTYPE; default unio
 	IDs         *IDs          // how owners on disk show; nil: as they are
 	Timeout     time.Duration // how long the kernel may believe names and attributes; 0: for ever, < 0: not at all
@@ -122,7 +124,7 @@ func openDevice(o *Options) (*transport.Device, error) {
 		// its files say they belong to, as root may.
 		Permissive: os.Geteuid() != 0 && !o.AllowOther && !o.CheckAccess,
 		ReadOnly:   o.ReadOnly || o.Cow == nil, Suid: o.Suid, Dev: o.Dev,
-		MaxRead: maxWrite, Extra: o.Extra, Log: o.Log,
+		MaxRead: maxWrite, Extra: o.Extra, Transport: o.Transport, Log: o.Log,
 	}
 	if o.Takeover == nil {
 		return transport.Mount(how)
@@ -215,6 +217,9 @@ func (s *Server) Requests() map[string]uint64 { return s.dev.Counters().Snapshot
 
 // Stats returns what is known of the requests: errors, times and bytes too.
 func (s *Server) Stats() transport.Stats { return s.dev.Counters().Stats() }
+
+// Transport tells how requests come: transport.Dev or transport.Uring.
+func (s *Server) Transport() transport.Kind { return s.dev.Transport() }
 
 // Device returns a copy of the descriptor of /dev/fuse, for another process to
 // keep.

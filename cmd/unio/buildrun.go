@@ -30,7 +30,9 @@ func buildMountsCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return silent(layermount.Serve(context.WithoutCancel(c.Context), control, e.openLayers, e.log))
+			return silent(layermount.Serve(context.WithoutCancel(c.Context), control, layermount.ServeOptions{
+				Open: e.openLayers, Transport: e.transport, Log: e.log,
+			}))
 		},
 	}
 }

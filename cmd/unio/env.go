@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"unio/imagestore"
+	"unio/unionfs/transport"
 )
 
 // env is what every command works with: where things lie, the streams, the
@@ -21,6 +22,8 @@ type env struct {
 	root    string // the store, absolute
 	runRoot string // mounts and other state that a reboot ends, absolute
 	debug   bool
+
+	transport transport.Kind // how requests are to reach the servers of mounts
 
 	stdin          io.Reader
 	stdout, stderr io.Writer
@@ -42,6 +45,7 @@ func globalFlags() []cli.Flag {
 			Name: "runroot", EnvVars: []string{"UNIO_RUNROOT"},
 			Usage: "`folder` of the state of mounts (default: /run/unio, or\nunio in $XDG_RUNTIME_DIR when not root)",
 		},
+		&cli.StringFlag{Name: "transport", EnvVars: []string{transportVariable}, Hidden: true, Usage: transportUsage},
 		&cli.BoolFlag{Name: "debug", Usage: "Log to stderr what is done"},
 		&cli.BoolFlag{Name: "version", Aliases: []string{"v"}, Usage: "Print version information and quit"},
 	}
@@ -60,6 +64,9 @@ func openEnv(c *cli.Context) error {
 		return err
 	}
 	if e.runRoot, err = runRoot(c.String("runroot")); err != nil {
+		return err
+	}
+	if e.transport, err = transportKind(c.String("transport")); err != nil {
 		return err
 	}
 	level := slog.LevelError

@@ -26,6 +26,7 @@ func topics() map[string]string {
 
   UNIO_ROOT                 folder of the store (--root)
   UNIO_RUNROOT              folder of the state of mounts (--runroot)
+  UNIO_TRANSPORT            how requests reach servers of mounts (see 'unio help transport')
   UNIO_PROGRESS             how progress is shown (--progress; see 'unio help progress')
   NO_COLOR                  if not empty: no colours
   UNIO_REGISTRIES           file that names mirrors (see 'unio help registries')
@@ -37,6 +38,7 @@ func topics() map[string]string {
   XDG_DATA_HOME, XDG_RUNTIME_DIR
                             where an ordinary user's store and mounts lie
 `,
+		"transport": transportTopic,
 		"exit-codes": `Exit codes, as docker gives them:
 
   0    done

@@ -122,7 +122,10 @@ func (e *env) systemInfo(c *cli.Context) (*systemInfo, error) {
 	i.Swarm.LocalNodeState, i.ClientInfo.Version = "inactive", i.ServerVersion
 	i.count(list, mounts)
 	i.DriverStatus = [][2]string{
-		{"Backing Filesystem", filesystemName(e.root)}, {"Mounts", fmt.Sprint(len(mounts))}, {"FUSE Device", deviceState()},
+		{"Backing Filesystem", filesystemName(e.root)},
+		{"Mounts", fmt.Sprint(len(mounts))},
+		{"FUSE Device", deviceState()},
+		{"FUSE Transport", e.transportState()},
 	}
 	i.addMachine()
 	return i, nil

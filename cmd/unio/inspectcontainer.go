@@ -112,6 +112,7 @@ func (in *inspector) container(ctx context.Context, name string) (*inspectedCont
 	}
 	if m, err := cs.MountOf(c); err == nil {
 		v.GraphDriver.Data["MergedDir"] = m.Dir
+		v.GraphDriver.Data["Transport"] = transportName(m.Transport)
 		if !c.State.Active() {
 			v.State.Status, v.State.Running, v.State.Dead, v.State.Pid = "mounted", !m.Dead, m.Dead, m.Server.Pid
 		}

@@ -16,6 +16,9 @@ import (
 	"github.com/moby/sys/mountinfo"
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
+
+	"unio/unionfs/transport"
+	"unio/unionfs/transport/transporttest"
 )
 
 // TestMain lets the scripts call this test binary as "unio".
@@ -43,8 +46,12 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// condition knows [mount]: what it takes to mount as root.
+// condition knows [mount]: what it takes to mount as root; and [uring]: to serve
+// such a mount over io_uring.
 func condition(cond string) (bool, error) {
+	if cond == "uring" {
+		return transport.EnableUring() == nil && transport.UringUsable() == nil, nil
+	}
 	if cond != "mount" {
 		return false, fmt.Errorf("unknown condition %q", cond)
 	}
@@ -134,6 +141,7 @@ func setupScript(e *testscript.Env) error {
 	e.Setenv("UNIO_ROOT", e.WorkDir+"/.store")
 	e.Setenv("UNIO_RUNROOT", e.WorkDir+"/.run")
 	e.Setenv("HOME", e.WorkDir+"/.home")
+	e.Setenv(transportVariable, string(transporttest.Chosen()))
 	// No registry but those on the loopback, which no proxy is asked for, is
 	// reached, on a machine with a network neither.
 	e.Setenv("HTTPS_PROXY", "http://127.0.0.1:9")

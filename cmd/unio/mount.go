@@ -23,7 +23,8 @@ takes it away. Setuid programs and devices work in it with -o suid,dev only.`,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "read-only", Aliases: []string{"r"}, Usage: "Refuse changes; an image is mounted without a container"},
 			&cli.StringFlag{Name: "name", Usage: "Name of the new container"},
-			&cli.StringSliceFlag{Name: "options", Aliases: []string{"o"}, Usage: "Mount options, separated by commas: ro, rw, suid, nosuid,\ndev, nodev, allow_other, writeback, volatile, acl,\nrestart=on|off|remount (what happens when the server dies)"},
+			&cli.StringSliceFlag{Name: "options", Aliases: []string{"o"}, Usage: "Mount options, separated by commas: ro, rw, suid, nosuid,\ndev, nodev, allow_other, writeback, volatile, acl,\nrestart=on|off|remount (what happens when the server dies),\ntransport=auto|dev|uring"},
+			&cli.StringFlag{Name: "transport", Usage: transportUsage},
 			&cli.BoolFlag{Name: "stats", Usage: "Print what the server of a mount, or of all, has done"},
 			&cli.BoolFlag{Name: "reload", Usage: "Let this program serve the mounts named, or all, without unmounting"},
 			&cli.StringFlag{Name: "format", Usage: "Format of --stats: json, prometheus or table (default: table\non a terminal, json otherwise)"},
@@ -43,10 +44,13 @@ func mount(c *cli.Context) error {
 	case c.NArg() == 0:
 		return listMounts(e)
 	}
+	if err := e.setTransport(c); err != nil {
+		return err
+	}
 	o := container.MountOptions{
 		Dir: c.Args().Get(1), ReadOnly: c.Bool("read-only"), Debug: e.debug,
 	}
-	if err := mountFlags(&o, c.StringSlice("options")); err != nil {
+	if err := e.mountFlags(&o, c.StringSlice("options")); err != nil {
 		return err
 	}
 	t, err := e.findTarget(c.Context, c.Args().First())
@@ -64,7 +68,7 @@ func mount(c *cli.Context) error {
 }
 
 // mountFlags reads the values of -o.
-func mountFlags(o *container.MountOptions, values []string) error {
+func (e *env) mountFlags(o *container.MountOptions, values []string) error {
 	for _, word := range strings.Split(strings.Join(values, ","), ",") {
 		switch word {
 		case "", "exec", "async", "defaults":
@@ -87,6 +91,13 @@ func mountFlags(o *container.MountOptions, values []string) error {
 		case "restart=on", "restart=off", "restart=remount":
 			o.NoKeeper, o.Remount = word == "restart=off", word == "restart=remount"
 		default:
+			if kind, ok := strings.CutPrefix(word, "transport="); ok {
+				var err error
+				if e.transport, err = transportKind(kind); err != nil {
+					return err
+				}
+				continue
+			}
 			return fmt.Errorf("unknown mount option %q", word)
 		}
 	}
@@ -140,7 +151,7 @@ func listMounts(e *env) error {
 		return err
 	}
 	return writeTable(e.stdout, false, func(w io.Writer) error {
-		fmt.Fprintln(w, "CONTAINER\tIMAGE\tDIR\tMODE\tPID")
+		fmt.Fprintln(w, "CONTAINER\tIMAGE\tDIR\tMODE\tTRANSPORT\tPID")
 		for _, m := range list {
 			name, mode, pid := m.Name, "rw", fmt.Sprint(m.Server.Pid)
 			if name == "" {
@@ -152,7 +163,7 @@ func listMounts(e *env) error {
 			if m.Dead {
 				pid = "dead"
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", name, imageTitle(m.ImageName, m.Image), m.Dir, mode, pid)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", name, imageTitle(m.ImageName, m.Image), m.Dir, mode, transportName(m.Transport), pid)
 		}
 		return nil
 	})

@@ -94,7 +94,7 @@ func writeStatsTable(w io.Writer, s *container.Stats) error {
 		fmt.Fprintf(w, "upper: %d nodes, %d whiteouts and %d redirects made\n", u.Nodes, u.Whiteouts, u.Redirects)
 	}
 	p := s.Process
-	_, err := fmt.Fprintf(w, "server %d: %s resident, %d descriptors, %d goroutines, up %s, %d restarts\n", p.Pid, bytes(p.Resident),
+	_, err := fmt.Fprintf(w, "server %d by %s: %s resident, %d descriptors, %d goroutines, up %s, %d restarts\n", p.Pid, transportName(p.Transport), bytes(p.Resident),
 		p.Descriptors, p.Goroutines, (time.Duration(p.Uptime) * time.Second).String(), p.Restarts)
 	return err
 }

@@ -27,19 +27,24 @@ lowerdir=A:B (topmost first; \: \, and \\ for such characters in a name),
 upperdir=U and workdir=W, both on one filesystem; without them the mount is
 read-only. Further ro, uidmapping=, gidmapping=, squash_to_root, squash_to_uid=,
 squash_to_gid=, metacopy=, redirect_dir=, partial=, plain, volatile, userxattr,
-static_nlink, noxattrs, acl, timeout=, fsname=, log=, and the usual ones of mount(8).
+static_nlink, noxattrs, acl, timeout=, transport=, fsname=, log=, and the usual ones of mount(8).
 The mount stays when the command ends; umount takes it away.
 
 The links unio-overlay (for container engines) and mount.fuse.unio (for mount
 and /etc/fstab) do the same.`,
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "options", Aliases: []string{"o"}, Usage: "Mount options, separated by commas"},
+			&cli.StringFlag{Name: "transport", Usage: transportUsage},
 			&cli.BoolFlag{Name: "foreground", Aliases: []string{"f"}, Usage: "Serve until the mount ends, with the log on stderr"},
 		},
 		Before: exactArgs(1),
 		Action: func(c *cli.Context) error {
+			if err := envOf(c).setTransport(c); err != nil {
+				return err
+			}
 			return mountOverlay(c.Context, overlayLine{
-				options: c.StringSlice("options"), dir: c.Args().First(),
+				transport: envOf(c).transport,
+				options:   c.StringSlice("options"), dir: c.Args().First(),
 				foreground: c.Bool("foreground"), debug: envOf(c).debug, runRoot: envOf(c).runRoot,
 			}, overlayDefaults{suid: true, dev: true})
 		},
@@ -63,6 +68,7 @@ type overlayLine struct {
 	sloppy     bool // unknown options are passed over
 	fake       bool // everything but the mount
 	runRoot    string
+	transport  transport.Kind // unless the options say another
 }
 
 // overlayDefaults is what differs by the name of the program.
@@ -85,6 +91,7 @@ type overlayTask struct {
 	Log        string
 	RunRoot    string // where the mount is made known
 	ID         string // and as what
+	Transport  transport.Kind
 }
 
 // mountOverlay makes an overlay mount.
@@ -101,7 +108,7 @@ func mountOverlay(ctx context.Context, l overlayLine, d overlayDefaults) error {
 		return err
 	}
 	t := planOverlay(o, d)
-	t.RunRoot = l.runRoot
+	t.RunRoot, t.Transport = l.runRoot, cmp.Or(transport.Kind(o.Transport), l.transport)
 	if err := checkOverlay(t, l.dir); err != nil {
 		return err
 	}
@@ -170,7 +177,7 @@ func (t *overlayTask) serverOptions() unionfs.Options {
 	o := &t.Options
 	s := unionfs.Options{
 		Dir: t.Dir, ReadOnly: o.ReadOnly, FsName: cmp.Or(o.FsName, overlayName), Subtype: o.Subtype, AllowOther: t.AllowOther,
-		Suid: t.Suid, Dev: t.Dev, Writeback: o.Writeback, Extra: o.Kernel,
+		Suid: t.Suid, Dev: t.Dev, Writeback: o.Writeback, Extra: o.Kernel, Transport: t.Transport,
 		Timeout: o.Timeout, StaticNlink: o.StaticNlink, NoXattrs: o.NoXattrs, ACL: o.ACL, CheckAccess: true,
 	}
 	if o.IDs.Mapped() {

@@ -15,6 +15,7 @@ import (
 	"unio/cow"
 	"unio/unionfs"
 	"unio/unionfs/keeper"
+	"unio/unionfs/transport"
 )
 
 // overlayKeepCommand is the keeper of an overlay mount; its server starts it.
@@ -73,28 +74,35 @@ func (h *heirloom) inherit(background bool) (err error) {
 	if h.legacy == nil && !background {
 		return nil // nobody keeps it
 	}
-	if h.legacy == nil {
+	if !h.resumed() {
 		fd, err := unix.MemfdCreate("unio-names", unix.MFD_CLOEXEC)
 		if err != nil {
 			return fmt.Errorf("make a journal of names: %w", err)
 		}
 		h.names = os.NewFile(uintptr(fd), "names")
+	}
+	if h.legacy == nil {
 		h.ledger, err = unionfs.NewLedger()
 		return err
 	}
 	if h.files, err = h.legacy.Inherit(); err != nil {
 		return err
 	}
-	if len(h.files.Locks) < estateClones || h.files.Device == nil {
+	if len(h.files.Locks) < estateClones {
 		return errors.New("the keeper has not passed on all that a server needs")
 	}
-	h.names = h.files.Locks[estateNames]
+	if h.resumed() {
+		h.names = h.files.Locks[estateNames]
+	}
 	h.ledger, err = unionfs.OpenLedger(h.files.Ledger)
 	return err
 }
 
-// resumed reports whether the mount is another server's.
-func (h *heirloom) resumed() bool { return h.legacy != nil }
+// second reports whether another server was here before.
+func (h *heirloom) second() bool { return h.legacy != nil }
+
+// resumed reports whether the mount is another server's, and goes on.
+func (h *heirloom) resumed() bool { return h.legacy != nil && h.legacy.Device }
 
 // lost returns a channel that is closed when the keeper has died.
 func (h *heirloom) lost() <-chan struct{} {
@@ -137,11 +145,15 @@ func (w *overlayServer) keep() error {
 	defer f.Device.Close()
 	e := keeper.Estate{
 		Dir: w.task.Dir, Init: w.server.InitRequest(),
+		Uring:  w.server.Transport() == transport.Uring,
 		Server: []string{self, "overlay-server", "--", w.task.Dir},
 		Keeper: []string{self, "overlay-keep", "--", w.task.Dir},
 	}
 	if w.heir.legacy != nil {
 		e.Restarts = w.heir.legacy.Restarts
+		if !w.heir.resumed() {
+			e.Deaths = w.heir.legacy.Deaths
+		}
 	}
 	if e.Task, err = json.Marshal(w.task); err != nil {
 		return err
@@ -196,16 +208,18 @@ func resumeOverlay(control *os.File) error {
 	}
 	w := &overlayServer{task: &t, log: overlayLog(os.Stderr, t.Options.Debug), start: time.Now(), background: true}
 	w.heir.legacy = got.Legacy
-	w.heir.keeper = keeper.Join(control)
+	if w.heir.resumed() {
+		w.heir.keeper = keeper.Join(control)
+	}
 	return w.run(func() error { return nil })
 }
 
-// resumeUpper lets the upper be taken over from a dead server.
+// resumeUpper lets the upper be taken over from a dead server, with its lock.
 func (h *heirloom) resumeUpper(o *cow.Options) (err error) {
-	if !h.resumed() {
+	if !h.second() {
 		return nil
 	}
-	o.Resume = true
+	o.Resume = h.resumed()
 	o.WorkFD, err = unix.FcntlInt(h.files.Locks[estateWork].Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return os.NewSyscallError("dup", err)
@@ -216,7 +230,7 @@ func (h *heirloom) resumeUpper(o *cow.Options) (err error) {
 // clone returns the i-th lower folder, mounted anew, or as the first server
 // has mounted it.
 func (h *heirloom) clone(i int, dir string) (*os.File, error) {
-	if !h.resumed() {
+	if !h.second() {
 		return cloneLower(dir)
 	}
 	if estateClones+i >= len(h.files.Locks) {

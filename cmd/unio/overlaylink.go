@@ -51,7 +51,11 @@ func runLink(ctx context.Context, name string, args []string, stdout, stderr io.
 		fmt.Fprintf(stdout, "%s: version %s\n%s\n", name, readBuildData().Version, shortVersion())
 		return exitOK
 	default:
-		if l.runRoot, err = runRoot(os.Getenv("UNIO_RUNROOT")); err == nil {
+		l.transport, err = transportKind(os.Getenv(transportVariable))
+		if err == nil {
+			l.runRoot, err = runRoot(os.Getenv("UNIO_RUNROOT"))
+		}
+		if err == nil {
 			err = mountOverlay(ctx, l.overlayLine, linkDefaults(name))
 		}
 	}

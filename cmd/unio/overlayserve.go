@@ -201,6 +201,9 @@ func (w *overlayServer) open() (err error) {
 	if w.heir.resumed() {
 		o.Takeover = &unionfs.Takeover{Device: w.heir.files.Device, Init: w.heir.legacy.Init}
 	}
+	if err := w.heir.legacy.ClearMount(); err != nil {
+		return err
+	}
 	w.server, err = unionfs.Mount(o)
 	return err
 }

@@ -30,7 +30,7 @@ func serveCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return silent(e.containers().Serve(c.Context, control, container.ServeOptions{OpenLower: e.openLower}))
+			return silent(e.containers().Serve(c.Context, control, container.ServeOptions{OpenLower: e.openLower, Transport: e.transport}))
 		},
 	}
 }

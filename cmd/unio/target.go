@@ -11,6 +11,7 @@ import (
 	"unio/build"
 	"unio/container"
 	"unio/imagestore"
+	"unio/unionfs/transport"
 )
 
 // containers opens the containers and their mounts.
@@ -90,6 +91,9 @@ func (e *env) command(words ...string) []string {
 	line := []string{"/proc/self/exe", "--root=" + e.root, "--runroot=" + e.runRoot}
 	if e.debug {
 		line = append(line, "--debug")
+	}
+	if e.transport != transport.Auto {
+		line = append(line, "--transport="+string(e.transport))
 	}
 	return append(line, words...)
 }

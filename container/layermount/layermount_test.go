@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"unio/imagestore"
+	"unio/unionfs/transport/transporttest"
 )
 
 // serverRoot names, in the environment, the store of a process that is to be
@@ -37,7 +38,7 @@ func serve(root string) int {
 		return 1
 	}
 	open := func(ctx context.Context, diffIDs []digest.Digest) (Lower, error) { return st.ViewOf(ctx, diffIDs) }
-	if Serve(context.Background(), os.NewFile(3, "control"), open, slog.New(slog.DiscardHandler)) != nil {
+	if Serve(context.Background(), os.NewFile(3, "control"), ServeOptions{Open: open, Transport: transporttest.Chosen(), Log: slog.New(slog.DiscardHandler)}) != nil {
 		return 1
 	}
 	return 0

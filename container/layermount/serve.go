@@ -19,6 +19,7 @@ import (
 	"unio/cow"
 	"unio/unionfs"
 	"unio/unionfs/merge"
+	"unio/unionfs/transport"
 )
 
 // Lower is the merged tree of a chain of layers, open for reading.
@@ -30,13 +31,20 @@ type Lower interface {
 // OpenLower opens a chain, bottom first.
 type OpenLower func(ctx context.Context, diffIDs []digest.Digest) (Lower, error)
 
+// ServeOptions say what a server needs.
+type ServeOptions struct {
+	Open      OpenLower
+	Transport transport.Kind // how requests are to come; "": transport.Auto
+	Log       *slog.Logger
+}
+
 // Serve is the server's side of [Start]. It returns when the caller of Start
 // has closed its end or has died; what is still mounted goes away then.
-func Serve(ctx context.Context, control *os.File, open OpenLower, log *slog.Logger) error {
+func Serve(ctx context.Context, control *os.File, o ServeOptions) error {
 	// Those signals come by the terminal to everybody; the caller decides.
 	signal.Ignore(unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	unionfs.PrepareProcess()
-	s := &server{ctx: ctx, open: open, log: log, say: json.NewEncoder(control), mounts: map[string]*mounted{}}
+	s := &server{ctx: ctx, o: o, log: o.Log, say: json.NewEncoder(control), mounts: map[string]*mounted{}}
 	var busy sync.WaitGroup
 	for dec := json.NewDecoder(control); ; {
 		var r request
@@ -52,9 +60,9 @@ func Serve(ctx context.Context, control *os.File, open OpenLower, log *slog.Logg
 
 // server holds all mounts of one caller.
 type server struct {
-	ctx  context.Context
-	open OpenLower
-	log  *slog.Logger
+	ctx context.Context
+	o   ServeOptions
+	log *slog.Logger
 
 	sayMu sync.Mutex // keeps answers apart
 	say   *json.Encoder
@@ -89,7 +97,7 @@ func (s *server) answer(r request) {
 }
 
 func (s *server) mount(o *Options) (err error) {
-	lower, err := s.open(s.ctx, o.Layers)
+	lower, err := s.o.Open(s.ctx, o.Layers)
 	if err != nil {
 		return err
 	}
@@ -110,7 +118,7 @@ func (s *server) mount(o *Options) (err error) {
 	}
 	m.server, err = unionfs.Mount(unionfs.Options{
 		Lower: m.lower, Cow: m.upper, Dir: o.Dir, FsName: "unio-build",
-		AllowOther: os.Geteuid() == 0 || rootless.Others(), Writeback: true, Log: s.log, IDs: rootless.IDs(),
+		AllowOther: os.Geteuid() == 0 || rootless.Others(), Writeback: true, Log: s.log, IDs: rootless.IDs(), Transport: s.o.Transport,
 	})
 	if err != nil {
 		return err

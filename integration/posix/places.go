@@ -19,6 +19,7 @@ type kind struct {
 	options  string            // of unio mount, or unio overlay
 	acl      bool              // access control lists count
 	peer     bool              // somebody else's union
+	uring    bool              // requests come over io_uring
 	lacks    map[string]string // scenarios that it is known not to pass, and why
 	// mount mounts it below dir and returns the folder and what ends it.
 	mount func(ctx context.Context, s *stage, k kind, dir string) (string, func() error, error)
@@ -34,6 +35,7 @@ func kinds() []kind {
 		{name: "unio", variants: all, options: "suid,dev", mount: mountUnio},
 		{name: "unio-acl", variants: all, options: "suid,dev,acl", acl: true, mount: mountUnio},
 		{name: "unio-writeback", variants: all, options: "suid,dev,writeback", lacks: collected(), mount: mountUnio},
+		{name: "unio-uring", variants: all, options: "suid,dev,transport=uring", uring: true, mount: mountUnio},
 		{name: "unio-overlay", variants: all, options: "noplain", lacks: ofFolders(), mount: mountFolders},
 		{name: "unio-plain", variants: all, options: "plain", lacks: ofPlain(), mount: mountFolders},
 	}

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"unio/unionfs/transport/transporttest"
 )
 
 func TestMain(m *testing.M) {
@@ -20,6 +22,7 @@ func TestMain(m *testing.M) {
 // unio. What the other unions fail is shown by `make posix` only.
 func TestScenarios(t *testing.T) {
 	needed(t)
+	t.Setenv(transporttest.Variable, string(transporttest.Chosen()))
 	t.Setenv("UNIO", program(t))
 	s, err := setUp(t.Context(), t.TempDir(), chosen(nil))
 	if err != nil {
@@ -35,6 +38,9 @@ func TestScenarios(t *testing.T) {
 			continue
 		}
 		t.Run(k.name, func(t *testing.T) {
+			if k.uring {
+				transporttest.NeedUring(t)
+			}
 			r, err := s.try(t.Context(), k)
 			if err != nil {
 				t.Fatal(err)

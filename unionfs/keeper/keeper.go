@@ -10,6 +10,10 @@
 // ([Join]). Each notices the other's death by the end of the stream, or by a
 // pidfd.
 //
+// Where requests come over io_uring there is nothing to go on with: the keeper
+// cuts the connection, and the next server mounts anew. Files that were open
+// are lost then.
+//
 // A server that ends because the mount has been taken away dismisses its keeper
 // first. One that leaves for another to take over says so. Every other end is a
 // death. [MaxDeaths] of them in a row, with no request answered in between, end
@@ -44,6 +48,14 @@ type Estate struct {
 	// Remount asks for a fresh mount where a server has died, as on kernels
 	// that cannot repeat requests; files that were open are lost.
 	Remount bool
+	// Uring says that requests came over io_uring. What a dead server has taken
+	// from a ring the kernel neither sends again nor ends
+	// (fs/fuse/dev_uring.c: FUSE_NOTIFY_RESEND knows no rings), so the
+	// connection has to be cut and the mount made anew.
+	Uring bool
+	// Deaths counts servers that died one after another without an answer,
+	// under the keepers before.
+	Deaths int
 }
 
 // Files are the descriptors that go with an Estate.

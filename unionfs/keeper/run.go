@@ -44,7 +44,8 @@ func Run(control *os.File, log *slog.Logger, ended func(Estate)) error {
 	if err != nil {
 		return err
 	}
-	k.files = files
+	k.files, k.deaths = files, k.estate.Deaths
+	k.number, _ = transport.Connection(k.estate.Dir)
 	if k.ledger, err = unionfs.OpenLedger(files.Ledger); err != nil {
 		return err
 	}
@@ -76,6 +77,7 @@ type keep struct {
 	files  Files
 	log    *slog.Logger
 	ledger *unionfs.Ledger
+	number int // of the connection, 0 if it was gone already
 	server *server
 	deaths int           // in a row, with no request answered in between
 	pause  time.Duration // before the next start
@@ -176,8 +178,8 @@ func (k *keep) run() (ended bool) {
 			k.giveUp()
 			return true
 		}
-		if k.estate.Remount || !transport.CanResend(k.estate.Init) {
-			return k.remount()
+		if why := k.cannotGoOn(); why != "" {
+			return k.remount(why)
 		}
 		time.Sleep(k.pause)
 		if err := k.start(); err != nil {
@@ -277,28 +279,73 @@ func (k *keep) start() error {
 	return nil
 }
 
-// giveUp cuts the connection, of which this is the last descriptor, and takes
-// the mount out of the tree.
+// cannotGoOn says why the next server has to mount anew; empty: it need not.
+func (k *keep) cannotGoOn() string {
+	switch {
+	case k.estate.Uring:
+		return "requests came over io_uring"
+	case k.estate.Remount:
+		return "option restart=remount"
+	case !transport.CanResend(k.estate.Init):
+		return "this kernel cannot repeat requests"
+	}
+	return ""
+}
+
+// giveUp cuts the connection and takes the mount out of the tree.
 func (k *keep) giveUp() {
+	k.cut()
+	k.detach()
+}
+
+// cut ends the connection: everybody who waits for an answer gets an error, and
+// so does everybody after them. This is its last descriptor, but the kernel
+// tears the rings of a dead server down in its own time, and they hold others.
+func (k *keep) cut() {
+	if k.estate.Uring && k.number > 0 && !transport.Gone(int(k.files.Device.Fd())) {
+		if err := transport.AbortConnection(k.number); err != nil {
+			k.log.Warn("abort", "dir", k.estate.Dir, "err", err)
+		}
+	}
 	if err := k.files.Device.Close(); err != nil {
 		k.log.Error("close /dev/fuse", "dir", k.estate.Dir, "err", err)
 	}
+}
+
+func (k *keep) detach() {
 	err := transport.Unmount(k.estate.Dir, transport.UnmountOptions{Lazy: true})
 	if err != nil && !errors.Is(err, transport.ErrNotMounted) {
 		k.log.Error("take the mount away", "dir", k.estate.Dir, "err", err)
 	}
 }
 
-// remount lets a server mount anew, which will start a keeper of its own.
-func (k *keep) remount() (ended bool) {
-	k.log.Warn("this kernel cannot repeat requests: the mount is made anew, and files that are open are lost", "dir", k.estate.Dir)
-	k.giveUp()
-	k.files.Device = nil
+// remount lets a server mount anew, which will start a keeper of its own. The
+// dead mount stays until that server is about to put its own in its place, so
+// that nobody writes to the folder below it.
+func (k *keep) remount(why string) (ended bool) {
+	k.log.Warn("the mount is made anew, and files that are open are lost", "dir", k.estate.Dir, "why", why)
+	k.cut()
+	k.files.Device, k.estate.Deaths = nil, k.deaths
+	time.Sleep(k.pause)
 	if err := k.start(); err != nil {
 		k.log.Error("start a server", "dir", k.estate.Dir, "err", err)
+		k.detach()
 		return true
 	}
 	return false
+}
+
+// ClearMount takes away the mount of a dead server that cannot be gone on with;
+// its connection is cut. It does nothing where there is one to take over.
+func (l *Legacy) ClearMount() error {
+	if l == nil || l.Device {
+		return nil
+	}
+	err := transport.Unmount(l.Dir, transport.UnmountOptions{Lazy: true})
+	if errors.Is(err, transport.ErrNotMounted) {
+		return nil
+	}
+	return err
 }
 
 // Legacy is what a keeper tells a server that it starts, as the member Legacy of

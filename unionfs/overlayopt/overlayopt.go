@@ -40,6 +40,7 @@ type Options struct {
 	Kernel      []string // further flags for mount(2), in mount(8)'s words
 	Labels      []string // SELinux contexts: for mount(2), where SELinux is in use
 	Writeback   bool
+	Transport   string        // auto, dev or uring; empty: the caller's choice
 	Timeout     time.Duration // as in unionfs.Options
 	StaticNlink bool
 	NoXattrs    bool

@@ -149,6 +149,13 @@ func (o *Options) setServer(w option) (known bool, err error) {
 		o.ACL = false
 	case "writeback":
 		o.Writeback, err = w.flag()
+	case "transport":
+		switch w.value {
+		case "auto", "dev", "uring":
+			o.Transport = w.value
+		default:
+			return true, w.bad()
+		}
 	case "timeout":
 		o.Timeout, err = w.seconds()
 	case "debug":

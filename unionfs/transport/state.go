@@ -115,8 +115,7 @@ func Abort(dir string) error {
 	}
 	// The number of a connection is the device number (fs/fuse/control.c,
 	// fuse_ctl_add_conn); its major is 0.
-	control := filepath.Join(connectionsPath, strconv.Itoa(info.Minor), "abort")
-	err = os.WriteFile(control, []byte("1"), 0)
+	err = AbortConnection(info.Minor)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = unix.Unmount(path, unix.MNT_FORCE|unix.UMOUNT_NOFOLLOW)
 		if errors.Is(err, unix.EBUSY) { // in use, but the connection is cut
@@ -125,6 +124,27 @@ func Abort(dir string) error {
 	}
 	if err != nil {
 		return fmt.Errorf("abort %s: %w", path, err)
+	}
+	return nil
+}
+
+// Connection returns the number of the connection of the FUSE mount on dir, 0
+// if there is none, without asking its server.
+func Connection(dir string) (int, error) {
+	_, info, err := locate(dir)
+	if err != nil || info == nil || !isFuse(info) {
+		return 0, err
+	}
+	return info.Minor, nil
+}
+
+// AbortConnection is [Abort] by the number of the connection, wherever it is
+// mounted. It is for root, and for the user whose mount it is, and needs
+// /sys/fs/fuse/connections to be mounted.
+func AbortConnection(number int) error {
+	control := filepath.Join(connectionsPath, strconv.Itoa(number), "abort")
+	if err := os.WriteFile(control, []byte("1"), 0); err != nil {
+		return fmt.Errorf("abort connection %d: %w", number, err)
 	}
 	return nil
 }
