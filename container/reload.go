@@ -107,11 +107,11 @@ var errUringReload = errors.New("its requests come over io_uring, which no other
 // leave ends the server for another one, which a keeper from the given program
 // will start. After an error everything is as before.
 func (w *served) leave(r reload) error {
-	if w.keeper == nil {
-		return errors.New("this mount has no keeper (option restart=off)")
-	}
 	if w.server.Transport() == transport.Uring {
 		return errUringReload
+	}
+	if w.keeper == nil {
+		return errors.New("this mount has no keeper (option restart=off)")
 	}
 	if _, err := os.Stat(r.Program); err != nil {
 		return err

@@ -267,7 +267,7 @@ func TestUringUser(t *testing.T) {
 	b.asUser("mkdir -p src/etc mnt; echo old >src/etc/old; tar -C src -cf src.tar .")
 	b.run("import", "-q", b.path("src.tar"), "example/user:1")
 	mnt := b.path("mnt")
-	b.run("mount", "--name", "u", "example/user:1", mnt)
+	b.run("mount", "--name", "user", "example/user:1", mnt)
 	if p := b.figures(mnt).Process; p.Transport != "uring" {
 		t.Errorf("served by %s", p.Transport)
 	}
