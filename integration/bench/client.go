@@ -30,7 +30,7 @@ type clientOp func(c *clock, args []string) error
 // clientOps are all clients by name.
 func clientOps() map[string]clientOp {
 	ops := map[string]clientOp{"chroot": inChroot}
-	for _, more := range []map[string]clientOp{readOps(), writeOps()} {
+	for _, more := range []map[string]clientOp{readOps(), writeOps(), pieceOps()} {
 		for name, op := range more {
 			ops[name] = op
 		}

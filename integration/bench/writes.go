@@ -6,12 +6,18 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
 
 // writeWorks are the workloads that change things.
 func (s *stage) writeWorks() []fsWork {
+	return slices.Concat(s.changeWorks(), s.pieceWorks(), s.fileWorks())
+}
+
+// changeWorks change a little of what is much.
+func (s *stage) changeWorks() []fsWork {
 	many, thousand := []string{"srv/many"}, []string{"srv/thousand"}
 	return []fsWork{
 		{
