@@ -122,6 +122,7 @@ func (s *Store) prepare(a *NewImage) (ocispec.Descriptor, *ImageConfig, error) {
 	if desc.MediaType == "" {
 		desc.MediaType = ocispec.MediaTypeImageManifest
 	}
+	notes[annotationID] = desc.Digest.String() + " " + m.Config.Digest.String()
 	return desc, c, checkPair(m, c, a.Config)
 }
 
@@ -208,7 +209,7 @@ func (s *Store) tidy(r *refs, manifest digest.Digest) {
 	}
 	id := info.id()
 	r.dropIf(func(d ocispec.Descriptor) bool {
-		if nameOf(d) != nil || d.Digest == manifest && d.Annotations[annotationPinned] == "" {
+		if nameOf(d) != nil || otherImage(d, id.Encoded()) || d.Digest == manifest && d.Annotations[annotationPinned] == "" {
 			return false
 		}
 		info, err := s.manifest(d.Digest)

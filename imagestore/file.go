@@ -84,7 +84,11 @@ func readLimited(path string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	p, err := io.ReadAll(io.LimitReader(f, limit+1))
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	p, err := blob.ReadSized(f, min(st.Size(), limit), limit+1)
 	if err == nil && int64(len(p)) > limit {
 		err = fmt.Errorf("%w: %s is larger than %d bytes", ErrInvalid, filepath.Base(path), limit)
 	}

@@ -115,6 +115,9 @@ func (s *Store) addNames(r *refs, img *Image) {
 func (s *Store) descriptorsOf(r *refs, id digest.Digest) []ocispec.Descriptor {
 	var list []ocispec.Descriptor
 	for _, d := range r.images() {
+		if otherImage(d, id.Encoded()) {
+			continue
+		}
 		if info, err := s.manifest(d.Digest); err == nil && info.id() == id {
 			list = append(list, d)
 		}
@@ -206,6 +209,9 @@ func (s *Store) byPrefix(r *refs, prefix string) (ocispec.Descriptor, error) {
 	var found ocispec.Descriptor
 	var id digest.Digest
 	for _, d := range r.images() {
+		if otherImage(d, hex) {
+			continue
+		}
 		info, err := s.manifest(d.Digest)
 		if err != nil || hex == "" || d.Annotations[annotationPinned] != "" || !strings.HasPrefix(info.id().Encoded(), hex) {
 			continue

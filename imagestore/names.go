@@ -20,6 +20,9 @@ const (
 	// annotationPinned marks an image that was removed while a container
 	// still needs it: not listed, and collected after the container.
 	annotationPinned = "io.unio.pinned"
+	// annotationID is the image's ID, behind the manifest's digest and a space,
+	// so that another tool's copy of it to another manifest says nothing.
+	annotationID = "io.unio.id"
 	// annotationTagged is when the name was given (RFC 3339).
 	annotationTagged = "io.unio.tagged"
 )
@@ -72,6 +75,14 @@ func nameOf(d ocispec.Descriptor) reference.Named {
 		}
 	}
 	return nil
+}
+
+// otherImage reports whether a descriptor is known to stand for another image
+// than one whose ID begins with these hex digits. It reads nothing; who has
+// false reads the manifest.
+func otherImage(d ocispec.Descriptor, hex string) bool {
+	manifest, id, ok := strings.Cut(d.Annotations[annotationID], " ")
+	return ok && manifest == d.Digest.String() && strings.HasPrefix(id, "sha256:") && !strings.HasPrefix(id, "sha256:"+hex)
 }
 
 // named returns a copy of the descriptor under another name; nil: none.

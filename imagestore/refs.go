@@ -102,6 +102,9 @@ func (r *refs) find(n reference.Named) (ocispec.Descriptor, bool) {
 
 func (r *refs) position(n reference.Named) int {
 	full := n.String()
+	if i := slices.IndexFunc(r.index.Manifests, func(d ocispec.Descriptor) bool { return d.Annotations[annotationName] == full }); i >= 0 {
+		return i // spelt as we do: no need to parse them all
+	}
 	return slices.IndexFunc(r.index.Manifests, func(d ocispec.Descriptor) bool {
 		have := nameOf(d)
 		return have != nil && have.String() == full

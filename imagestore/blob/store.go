@@ -14,6 +14,7 @@
 package blob
 
 import (
+	"bytes"
 	// The hash functions that digests may name.
 	_ "crypto/sha256"
 	_ "crypto/sha512"
@@ -155,7 +156,7 @@ func (s *Store) ReadAll(d digest.Digest, limit int64) ([]byte, error) {
 	if b.size > limit {
 		return nil, fmt.Errorf("%w: %s has %d bytes, at most %d are allowed", ErrTooBig, d, b.size, limit)
 	}
-	p, err := io.ReadAll(io.LimitReader(b, limit+1))
+	p, err := ReadSized(b, b.size, limit+1)
 	if err != nil {
 		return nil, fmt.Errorf("read blob %s: %w", d, err)
 	}
@@ -163,6 +164,14 @@ func (s *Store) ReadAll(d digest.Digest, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %s", ErrMismatch, d)
 	}
 	return p, nil
+}
+
+// ReadSized reads a file that should have size bytes, all of it but no more than
+// limit bytes: of a file of another size what there is. It takes two calls.
+func ReadSized(r io.Reader, size, limit int64) ([]byte, error) {
+	buf := bytes.NewBuffer(make([]byte, 0, size+bytes.MinRead))
+	_, err := buf.ReadFrom(io.LimitReader(r, limit))
+	return buf.Bytes(), err
 }
 
 // Verify reads a whole blob and compares it with its digest.
