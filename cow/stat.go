@@ -21,6 +21,8 @@ type Stat struct {
 	Atime   unix.Timespec
 	Mtime   unix.Timespec
 	Ctime   unix.Timespec
+
+	attr merge.Attr // what the lower says, here so that asking it allocates nothing
 }
 
 const blockSize = 4096
@@ -29,10 +31,9 @@ const blockSize = 4096
 // time for all three.
 func (st *Stat) FromLower(ino merge.Ino, a *merge.Attr) {
 	t := unix.Timespec{Sec: a.Sec, Nsec: int64(a.Nsec)}
-	*st = Stat{
-		Ino: ino, Mode: a.Mode, UID: a.UID, GID: a.GID, Nlink: a.Nlink, Rdev: a.Rdev, Size: a.Size,
-		Blksize: blockSize, Atime: t, Mtime: t, Ctime: t,
-	}
+	st.Ino, st.Mode, st.UID, st.GID, st.Nlink, st.Rdev = ino, a.Mode, a.UID, a.GID, a.Nlink, a.Rdev
+	st.Size, st.Blocks, st.Blksize = a.Size, 0, blockSize
+	st.Atime, st.Mtime, st.Ctime = t, t, t
 	if a.Host {
 		st.Atime, st.Ctime, st.Blocks = a.Access, a.Change, a.Blocks
 		return
@@ -70,11 +71,15 @@ func (f *FS) Getattr(ino merge.Ino, st *Stat) error {
 }
 
 func (f *FS) statLower(ino merge.Ino, st *Stat) error {
-	var a merge.Attr
-	if err := f.lower.Attr(ino, &a); err != nil {
+	return st.Ask(f.lower, ino)
+}
+
+// Ask fills in the attributes of a node of lower.
+func (st *Stat) Ask(lower merge.Lower, ino merge.Ino) error {
+	if err := lower.Attr(ino, &st.attr); err != nil {
 		return err
 	}
-	st.FromLower(ino, &a)
+	st.FromLower(ino, &st.attr)
 	return nil
 }
 

@@ -10,6 +10,11 @@ import (
 
 // SetAttr answers SETATTR.
 func (fs *filesystem) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
+	var st cow.Stat
+	return fs.setattrTo(in, &st, out)
+}
+
+func (fs *filesystem) setattrTo(in *fuse.SetAttrIn, st *cow.Stat, out *fuse.AttrOut) fuse.Status {
 	if fs.cow == nil {
 		return fuse.EROFS
 	}
@@ -19,12 +24,11 @@ func (fs *filesystem) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.A
 	if in.Valid&fuse.FATTR_MODE != 0 && in.Mode&setID != 0 {
 		fs.direct.mark(merge.Ino(in.NodeId))
 	}
-	var st cow.Stat
-	if err := fs.cow.Setattr(merge.Ino(in.NodeId), fs.changeOf(in), &st); err != nil {
+	if err := fs.cow.Setattr(merge.Ino(in.NodeId), fs.changeOf(in), st); err != nil {
 		return fs.status("setattr", in.NodeId, err)
 	}
 	out.SetTimeout(fs.valid)
-	fs.fillAttr(&out.Attr, &st)
+	fs.fillAttr(&out.Attr, st)
 	return fuse.OK
 }
 
@@ -79,19 +83,23 @@ func (fs *filesystem) caller(h *fuse.InHeader) (uid, gid uint32) {
 
 // create makes something new and hands it to the kernel.
 func (fs *filesystem) create(h *fuse.InHeader, name string, what cow.New, out *fuse.EntryOut) fuse.Status {
+	var st cow.Stat
+	return fs.createTo(h, name, what, &st, out)
+}
+
+func (fs *filesystem) createTo(h *fuse.InHeader, name string, what cow.New, st *cow.Stat, out *fuse.EntryOut) fuse.Status {
 	if fs.cow == nil {
 		return fuse.EROFS
 	}
 	what.UID, what.GID = fs.caller(h)
-	var st cow.Stat
-	err := fs.cow.Create(merge.Ino(h.NodeId), name, what, &st)
+	err := fs.cow.Create(merge.Ino(h.NodeId), name, what, st)
 	if err == unix.EEXIST {
-		err = fs.createAgain(h, name, what, &st)
+		err = fs.createAgain(h, name, what, st)
 	}
 	if err != nil {
 		return fs.status("create", h.NodeId, err)
 	}
-	fs.entry(out, &st)
+	fs.entry(out, st)
 	return fuse.OK
 }
 
@@ -103,12 +111,17 @@ func (fs *filesystem) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, ou
 // Create answers CREATE. Where nobody writes past the cache the kernel may as
 // well send MKNOD and open without asking.
 func (fs *filesystem) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
+	var st cow.Stat
+	return fs.createOpen(in, name, &st, out)
+}
+
+func (fs *filesystem) createOpen(in *fuse.CreateIn, name string, st *cow.Stat, out *fuse.CreateOut) fuse.Status {
 	if fs.direct.handle == 0 {
 		return fuse.ENOSYS
 	}
 	what := cow.New{Mode: unix.S_IFREG | in.Mode&0o7777, Umask: in.Umask}
 	fs.direct.opened(in, out)
-	return fs.create(&in.InHeader, name, what, &out.EntryOut)
+	return fs.createTo(&in.InHeader, name, what, st, &out.EntryOut)
 }
 
 // Tmpfile answers TMPFILE.

@@ -76,15 +76,24 @@ func (fs *filesystem) status(op string, ino uint64, err error) fuse.Status {
 	if err == nil {
 		return fuse.OK
 	}
-	var errno unix.Errno
-	if errors.As(err, &errno) && errno != unix.ENOSYS {
-		if errno == unix.EIO || errno == unix.ESTALE || errno == unix.EBADF {
-			fs.log.Warn("request failed", "op", op, "ino", ino, "err", err)
-		}
-		return fuse.Status(errno)
+	errno, ok := err.(unix.Errno) // mostly; the search in wrapped errors allocates
+	if !ok {
+		errno = errnoIn(err)
 	}
-	fs.log.Error("request failed", "op", op, "ino", ino, "err", err)
-	return fuse.EIO
+	switch errno {
+	case 0, unix.ENOSYS:
+		fs.log.Error("request failed", "op", op, "ino", ino, "err", err)
+		return fuse.EIO
+	case unix.EIO, unix.ESTALE, unix.EBADF:
+		fs.log.Warn("request failed", "op", op, "ino", ino, "err", err)
+	}
+	return fuse.Status(errno)
+}
+
+// errnoIn finds the errno that an error wraps, 0 if there is none.
+func errnoIn(err error) (errno unix.Errno) {
+	errors.As(err, &errno)
+	return errno
 }
 
 func (fs *filesystem) fillAttr(a *fuse.Attr, st *cow.Stat) {
@@ -129,11 +138,17 @@ func (fs *filesystem) entry(out *fuse.EntryOut, st *cow.Stat) {
 // Lookup answers LOOKUP. That there is nothing is an answer that the kernel
 // keeps, too.
 func (fs *filesystem) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+	var st cow.Stat
+	return fs.lookupTo(h, name, &st, out)
+}
+
+// lookupTo is Lookup with room for what the tree says: what is passed through an
+// interface would else be allocated.
+func (fs *filesystem) lookupTo(h *fuse.InHeader, name string, st *cow.Stat, out *fuse.EntryOut) fuse.Status {
 	if len(name) > unix.NAME_MAX {
 		return fuse.Status(unix.ENAMETOOLONG)
 	}
-	var st cow.Stat
-	err := fs.lookup(merge.Ino(h.NodeId), name, &st)
+	err := fs.lookup(merge.Ino(h.NodeId), name, st)
 	if err == merge.ErrNotExist {
 		*out = fuse.EntryOut{}
 		out.SetEntryTimeout(fs.valid)
@@ -142,7 +157,7 @@ func (fs *filesystem) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, o
 	if err != nil {
 		return fs.status("lookup", h.NodeId, err)
 	}
-	fs.entry(out, &st)
+	fs.entry(out, st)
 	return fuse.OK
 }
 
@@ -192,11 +207,15 @@ func (fs *filesystem) Forget(node, count uint64) {
 // GetAttr answers GETATTR.
 func (fs *filesystem) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
 	var st cow.Stat
-	if err := fs.tree.Getattr(merge.Ino(in.NodeId), &st); err != nil {
-		return fs.status("getattr", in.NodeId, err)
+	return fs.getattrTo(&in.InHeader, &st, out)
+}
+
+func (fs *filesystem) getattrTo(h *fuse.InHeader, st *cow.Stat, out *fuse.AttrOut) fuse.Status {
+	if err := fs.tree.Getattr(merge.Ino(h.NodeId), st); err != nil {
+		return fs.status("getattr", h.NodeId, err)
 	}
 	out.SetTimeout(fs.valid)
-	fs.fillAttr(&out.Attr, &st)
+	fs.fillAttr(&out.Attr, st)
 	return fuse.OK
 }
 
@@ -224,29 +243,32 @@ func (fs *filesystem) Access(<-chan struct{}, *fuse.AccessIn) fuse.Status { retu
 
 // ReadDir answers READDIR.
 func (fs *filesystem) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
-	err := fs.tree.ReadDir(merge.Ino(in.NodeId), in.Offset, func(e cow.Dirent) bool {
-		return out.AddDirEntry(fuse.DirEntry{Mode: e.Type, Name: e.Name, Ino: uint64(e.Ino), Off: e.Cookie})
-	})
+	err := fs.tree.ReadDir(merge.Ino(in.NodeId), in.Offset, func(e cow.Dirent) bool { return addEntry(out, &e) })
 	return fs.status("readdir", in.NodeId, err)
+}
+
+func addEntry(out *fuse.DirEntryList, e *cow.Dirent) bool {
+	return out.AddDirEntry(fuse.DirEntry{Mode: e.Type, Name: e.Name, Ino: uint64(e.Ino), Off: e.Cookie})
 }
 
 // ReadDirPlus answers READDIRPLUS: a listing that saves the lookups which
 // mostly follow one.
 func (fs *filesystem) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	var st cow.Stat
-	err := fs.tree.ReadDir(merge.Ino(in.NodeId), in.Offset, func(e cow.Dirent) bool {
-		entry := out.AddDirLookupEntry(fuse.DirEntry{Mode: e.Type, Name: e.Name, Ino: uint64(e.Ino), Off: e.Cookie})
-		if entry == nil {
-			return false
-		}
-		*entry = fuse.EntryOut{}
-		if e.Name == "." || e.Name == ".." || fs.tree.Getattr(e.Ino, &st) != nil {
-			return true // without attributes the kernel looks it up when it needs it
-		}
-		fs.entry(entry, &st)
-		return true
-	})
+	err := fs.tree.ReadDir(merge.Ino(in.NodeId), in.Offset, func(e cow.Dirent) bool { return fs.addPlus(out, &e, &st) })
 	return fs.status("readdirplus", in.NodeId, err)
+}
+
+func (fs *filesystem) addPlus(out *fuse.DirEntryList, e *cow.Dirent, st *cow.Stat) bool {
+	entry := out.AddDirLookupEntry(fuse.DirEntry{Mode: e.Type, Name: e.Name, Ino: uint64(e.Ino), Off: e.Cookie})
+	if entry == nil {
+		return false
+	}
+	if e.Name == "." || e.Name == ".." || fs.tree.Getattr(e.Ino, st) != nil {
+		return true // without attributes the kernel looks it up when it needs it
+	}
+	fs.entry(entry, st)
+	return true
 }
 
 // StatFs answers STATFS.

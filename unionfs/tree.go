@@ -40,12 +40,7 @@ func (i image) Lookup(dir merge.Ino, name string, st *cow.Stat) error {
 }
 
 func (i image) Getattr(ino merge.Ino, st *cow.Stat) error {
-	var a merge.Attr
-	if err := i.Attr(ino, &a); err != nil {
-		return err
-	}
-	st.FromLower(ino, &a)
-	return nil
+	return st.Ask(i.Lower, ino)
 }
 
 // ReadDir lists like the writable union does, with the same cookies.

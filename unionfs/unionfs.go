@@ -94,7 +94,7 @@ func Mount(o Options) (*Server, error) {
 	}
 	fs := newFilesystem(&o)
 	fs.direct.drop = s.dropAttributes(o.Log)
-	handler := fuse.NewProtocolServer(fs, protocolOptions(&o))
+	handler := newInPlace(fs, o.Lower, fuse.NewProtocolServer(fs, protocolOptions(&o)))
 	var how transport.ServeOptions
 	if o.Ledger != nil {
 		how.Answered = o.Ledger.setAnswered
