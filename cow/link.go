@@ -91,6 +91,9 @@ func (f *FS) linkAt(n, d *node, at slot) error {
 
 // linkTo links n to a name in the upper. Preconditions: n.mu is held.
 func (f *FS) linkTo(n *node, dirfd int, name string) error {
+	if len(n.places) == 0 {
+		return unix.ENOENT
+	}
 	from := n.places[0]
 	src, err := f.handleOf(from.dir)
 	if err != nil {

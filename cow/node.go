@@ -41,7 +41,7 @@ type node struct {
 	fresh   bool    // it never had one, and may get one (O_TMPFILE)
 	places  []place // its names in the upper
 	lostAt  int64   // when the last of the lost went, in nanoseconds since 1970: its change time
-	held    *handle // of roots: the union's, and the folders of WORK
+	held    *handle // of roots: the union's, and the folders of WORK; see also holdOpen
 }
 
 // place is where a node is found in the upper.

@@ -50,7 +50,11 @@ func (f *FS) orphanize(n *node, fd int, name string, cover bool) error {
 	}
 	entry := orphanEntry(n.ino)
 	if !cover {
-		return fsat.Rename(fd, name, f.orphan.held.fd, entry, 0)
+		err := fsat.Rename(fd, name, f.orphan.held.fd, entry, 0)
+		if err == unix.ENOSPC || err == unix.EDQUOT {
+			return f.holdOpen(n, fd, name)
+		}
+		return err
 	}
 	if err := f.freshEntry(entry, func() error { return f.hide(f.orphan.held.fd, entry) }); err != nil {
 		return err
@@ -60,6 +64,27 @@ func (f *FS) orphanize(n *node, fd int, name string, cover bool) error {
 		f.dropEntry(entry)
 		return err
 	}
+	return nil
+}
+
+// holdOpen removes n's name, and keeps a descriptor of n until the kernel
+// forgets it: on a full disk WORK/orphan cannot grow, and removing must make
+// room. A server that takes over does not find it: ESTALE. Preconditions: those
+// of orphanize.
+func (f *FS) holdOpen(n *node, fd int, name string) error {
+	h, err := f.handleLocked(n)
+	if err != nil {
+		return err
+	}
+	remove := fsat.Unlink
+	if n.isDir() {
+		remove = fsat.Rmdir
+	}
+	if err := remove(fd, name); err != nil {
+		h.release()
+		return err
+	}
+	n.held = h
 	return nil
 }
 
@@ -165,9 +190,12 @@ func (f *FS) rememberOrigin(n *node) error {
 	return f.setOwn(n, s, f.names.Origin, strconv.FormatUint(uint64(n.lower), 10))
 }
 
-// adoptedByOrphans records that n lies in WORK/orphan now. Preconditions: n.mu
-// is held for writing.
+// adoptedByOrphans records that n lies in WORK/orphan now, unless a descriptor
+// is all that is left of it. Preconditions: n.mu is held for writing.
 func (f *FS) adoptedByOrphans(n *node) {
+	if n.held != nil {
+		return
+	}
 	n.places = []place{{f.orphan, orphanEntry(n.ino)}}
 }
 

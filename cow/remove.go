@@ -119,6 +119,10 @@ func (f *FS) reap(n *node) {
 		f.dropEntry(n.places[0].name)
 		n.places = nil
 	}
+	if n.held != nil {
+		n.held.release()
+		n.held = nil
+	}
 	uncache(n)
 }
 

@@ -3,6 +3,7 @@ package integration
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -87,6 +88,39 @@ func TestUnionDiskFull(t *testing.T) {
 	for _, step := range fullSteps() {
 		if r := attempt(t, mnt, strings.TrimPrefix(step.do, "! ")); r != "" && step.name != "content of a new file" && !strings.Contains(step.do, "full") {
 			t.Errorf("%s, with room again: %s", step.name, r)
+		}
+	}
+}
+
+// TestRemoveOnFullDisk removes more open files and folders than the folder that
+// keeps them for their openers has room for: removing is what makes room. Their
+// openers go on reading.
+func TestRemoveOnFullDisk(t *testing.T) {
+	b := newBox(t)
+	b.onDisk("24M", "^has_journal,^resize_inode -b 4096")
+	b.run("import", "-q", busyboxRoot(t, b.dir), "example/full:1")
+	mnt := b.mount("--name", "full", "example/full:1")
+	const n = 400 // a block of a folder has some 150 entries
+	shell(t, mnt, fmt.Sprintf("mkdir new; cd new; for i in $(seq %d); do mkdir d$i; echo $i >f$i; done", n))
+	open := make([]*os.File, n)
+	for i := range open {
+		var err error
+		open[i], err = os.Open(filepath.Join(mnt, fmt.Sprint("new/f", i+1)))
+		must(t, err)
+		defer open[i].Close()
+		dir, err := os.Open(filepath.Join(mnt, fmt.Sprint("new/d", i+1)))
+		must(t, err)
+		defer dir.Close()
+	}
+	fill(t, mnt)
+	must(t, os.RemoveAll(filepath.Join(mnt, "new")))
+	for i, f := range open {
+		text, err := io.ReadAll(f)
+		if err != nil || string(text) != fmt.Sprintln(i+1) {
+			t.Fatalf("%s, removed: %q, %v", f.Name(), text, err)
+		}
+		if info, err := f.Stat(); err != nil || info.Size() != int64(len(text)) {
+			t.Fatalf("%s, removed: %v, %v", f.Name(), info, err)
 		}
 	}
 }
