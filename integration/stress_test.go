@@ -13,9 +13,10 @@ import (
 
 // fsStressors are stress-ng's stressors of the filesystem class that say
 // something of a filesystem and verify what they read: all at once. make
-// test-long runs all of the class, one after another.
+// test-long runs all of the class, one after another. "io" is left out: it
+// opens every mount of the machine, and those of other tests are then busy.
 const fsStressors = "access,chdir,chmod,chown,copy-file,dentry,dir,dirdeep,dirmany,dup,fallocate,fcntl,fpunch,fsize,fstat," +
-	"getdent,hdd,io,link,lockf,mknod,open,rename,symlink,sync-file,touch,utime,xattr"
+	"getdent,hdd,link,lockf,mknod,open,rename,symlink,sync-file,touch,utime,xattr"
 
 // TestStressNG runs stress-ng's stressors with --verify on a container. Nothing
 // fails, nothing is left in the log, and the tree is as before in the end, live
@@ -31,7 +32,7 @@ func stressNG(t *testing.T) {
 	dir := filepath.Join(mnt, "usr/share")
 	args := []string{"--temp-path", dir, "--verify", "--oomable"}
 	if long() {
-		args = append(args, "--class", "filesystem", "--exclude", "binderfs", "--sequential", "2", "-t", "5s")
+		args = append(args, "--class", "filesystem", "--exclude", "binderfs,io", "--sequential", "2", "-t", "5s")
 	} else {
 		for name := range strings.SplitSeq(fsStressors, ",") {
 			args = append(args, "--"+name, "1")
