@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -230,7 +231,7 @@ func needUring(t testing.TB) {
 
 // parseOptions turns the child's words into options.
 func parseOptions(words []string) (MountOptions, ServeOptions, error) {
-	o := MountOptions{Dir: words[0], Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
+	o := MountOptions{Dir: words[0]}
 	var s ServeOptions
 	var err error
 	for _, word := range words[1:] {
@@ -245,6 +246,9 @@ func parseOptions(words []string) (MountOptions, ServeOptions, error) {
 			runtime.GOMAXPROCS(n)
 		case "transport":
 			o.Transport = Kind(value)
+		case "deny":
+			n, _ := strconv.Atoi(value)
+			err = denyUring(syscall.Errno(n))
 		case "name":
 			o.FsName = value
 		case "ro":
@@ -274,6 +278,8 @@ func serveChild() error {
 	if err != nil {
 		return err
 	}
+	var logged lines
+	o.Log = slog.New(slog.NewTextHandler(io.MultiWriter(os.Stderr, &logged), nil))
 	goroutines, fds := runtime.NumGoroutine(), openFDs()
 	d, err := openChild(o)
 	if err != nil {
@@ -281,7 +287,7 @@ func serveChild() error {
 		return nil
 	}
 	f := newTestFS()
-	f.device = d
+	f.device, f.logged = d, &logged
 	ps := fuse.NewProtocolServer(f, &fuse.MountOptions{
 		MaxWrite: 1 << 20, MaxBackground: 64, ExplicitDataCacheControl: true,
 		PanicHandler: func(any) fuse.Status { return fuse.EIO },
@@ -304,6 +310,26 @@ func serveChild() error {
 		fmt.Println("ended;", leaks(goroutines+1, fds))
 	}
 	return nil
+}
+
+// lines keeps what is logged.
+type lines struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text = append(l.text, b...)
+	return len(b), nil
+}
+
+// String returns all lines as one.
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.ReplaceAll(string(l.text), "\n", "; ")
 }
 
 // openChild mounts, or takes over the connection in descriptor 3.

@@ -21,9 +21,9 @@ import (
 // other entry waiting. Each [ringWorker] therefore has one. When all workers of a
 // queue are busy the request goes to an entry of the reserve, which belongs
 // to a thread that handles nothing: it gives request and entry to a new
-// worker, who keeps the entry, and registers another one. So there are
+// worker, who keeps the entry, and registers others when it has few left. So there are
 // threads for the processors only that clients use, as many as requests were at
-// work there at once.
+// work there at once, and some more.
 //
 // A request that no entry waits for stays in the kernel until some other one
 // of the queue is answered; a new entry does not fetch it
@@ -33,6 +33,7 @@ type rings struct {
 	queues  []*queue
 	ring    *uring            // of the reserve
 	waiting []*entry          // the reserve's, by the number in their command
+	free    []int             // numbers without an entry
 	payload int               // bytes of a buffer
 	todo    chan func() error // steps of the start, for the reserve's thread
 	done    chan error
@@ -45,7 +46,8 @@ type queue struct {
 	rings   *rings
 	cpu     int
 	bound   int // of entries
-	entries int // for the reserve's thread only
+	entries int // all that are registered; for the reserve's thread only
+	reserve int // those of the reserve; likewise
 	working atomic.Int32
 	_       [64]byte // no other queue's counter in the same cache line
 }
@@ -115,6 +117,7 @@ func (rs *rings) allocate(payload int) error {
 			}
 			rs.waiting = append(rs.waiting, e)
 			q.entries++
+			q.reserve++
 		}
 	}
 	return nil
@@ -194,29 +197,37 @@ func (rs *rings) takeAll() error {
 		}
 		e := rs.waiting[i]
 		rs.waiting[i] = nil
-		// First a new entry, for the kernel turns to the one that came last. If
-		// the worker's answer follows, it turns to that worker again.
-		if err := rs.replace(i, e.queue); err != nil {
+		rs.free = append(rs.free, i)
+		e.queue.reserve--
+		e.queue.working.Add(1)
+		if err := rs.refill(e.queue); err != nil {
 			rs.pool.dev.log.Error("no further room for requests", "dir", rs.pool.dev.dir, "cpu", e.queue.cpu, "err", err)
 		}
-		e.queue.working.Add(1)
 		rs.threads.Go(newRingWorker(e).run)
 	}
 }
 
-// replace registers another entry in place of one that was taken, as long as
-// the queue may have more.
-func (rs *rings) replace(i int, q *queue) error {
-	if q.entries >= q.bound {
+// refill registers new entries when half of a queue's reserve is used up, as
+// long as the queue may have more. It is not done for each one: the kernel
+// turns to the entry that came last, so the next request would go to the
+// reserve although workers wait, and make one worker more.
+func (rs *rings) refill(q *queue) error {
+	if q.reserve > rs.perQueue()/2 {
 		return nil
 	}
-	e, err := newEntry(q, rs.payload)
-	if err != nil {
-		return err
+	for q.reserve < rs.perQueue() && q.entries < q.bound {
+		e, err := newEntry(q, rs.payload)
+		if err != nil {
+			return err
+		}
+		last := len(rs.free) - 1
+		number := rs.free[last]
+		rs.free = rs.free[:last]
+		rs.waiting[number] = e
+		rs.ring.register(e, rs.pool.dev.fd, number)
+		q.reserve++
+		q.entries++
 	}
-	q.entries++
-	rs.waiting[i] = e
-	rs.ring.register(e, rs.pool.dev.fd, i)
 	return rs.ring.enter(0, 0)
 }
 

@@ -123,8 +123,14 @@ func (w *ringWorker) request(op uint32) ([][]byte, error) {
 		data = w.entry.names[:copy(w.entry.names, data)]
 	}
 	w.large = w.large || size > keptPayload
-	w.inv = [3][]byte{h.inOut[:inHeaderSize], h.opIn[:fixed], data}
-	return w.inv[:], nil
+	in := append(w.inv[:0], h.inOut[:inHeaderSize])
+	if fixed > 0 {
+		in = append(in, h.opIn[:fixed])
+	}
+	if size > 0 {
+		in = append(in, data)
+	}
+	return in, nil
 }
 
 // handle counts and handles the request in the entry. It returns the length of

@@ -21,6 +21,7 @@ import (
 type testFS struct {
 	fuse.RawFileSystem
 	device  *Device
+	logged  fmt.Stringer
 	gate    chan struct{}
 	blocked atomic.Int32
 	written atomic.Int64
@@ -56,6 +57,8 @@ func (f *testFS) command(words []string) string {
 	switch words[0] {
 	case "counters":
 		return f.device.Counters().String()
+	case "logged":
+		return f.logged.String()
 	case "transport":
 		return string(f.device.Transport())
 	case "total":
