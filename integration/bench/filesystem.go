@@ -86,8 +86,8 @@ func (s *stage) ours(name, transport string, options ...string) filesystem {
 			return nil, errors.Join(err, v.close(ctx))
 		}
 		st, err := s.statsOf(ctx, p.store, dir)
-		if err == nil && transport == "uring" && st.Transport != transport {
-			err = fmt.Errorf("no ring here: the mount has %q", st.Transport)
+		if err == nil && transport == "uring" && st.Process.Transport != transport {
+			err = fmt.Errorf("no ring here: the mount has %q", st.Process.Transport)
 		}
 		if err == nil {
 			v.upper, err = upperOf(p.store, container)

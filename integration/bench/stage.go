@@ -103,10 +103,10 @@ func (s *stage) unioStep(store func() string, args ...string) step {
 
 // mountStats is what the bench needs of `unio mount --stats`.
 type mountStats struct {
-	Total     int64  `json:"total"`
-	Transport string `json:"transport"`
-	Process   struct {
-		Pid int `json:"pid"`
+	Total   int64 `json:"total"`
+	Process struct {
+		Pid       int    `json:"pid"`
+		Transport string `json:"transport"`
 	} `json:"process"`
 }
 
