@@ -69,6 +69,10 @@ func (s *stage) timed(ctx context.Context, w workload, share time.Duration) (*re
 		w.prepare = nil
 	}
 	start := time.Now()
-	r, err := w.run(ctx, s.rounds, share)
-	return r, time.Since(start), err
+	r, err := w.run(ctx, pace{rounds: s.rounds, limit: share, hasty: s.tiny})
+	took := time.Since(start)
+	if r != nil {
+		r.Took = took.Seconds()
+	}
+	return r, took, err
 }

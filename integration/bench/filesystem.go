@@ -105,11 +105,24 @@ func (s *stage) ours(name, transport string, options ...string) filesystem {
 }
 
 func (s *stage) unmountOurs(ctx context.Context, p *picture, dir, container, disk string) error {
-	_, err := s.unio(ctx, p.store, "umount", dir)
+	err := s.patientUmount(ctx, p.store, dir)
 	if err == nil {
 		_, err = s.unio(ctx, p.store, "rm", container)
 	}
 	return errors.Join(err, s.releaseContainers(p, disk))
+}
+
+// patientUmount waits for programs that are in every mount for a moment, and
+// does not wait for ever.
+func (s *stage) patientUmount(ctx context.Context, store, dir string) error {
+	for range 10 {
+		if _, err := s.unio(ctx, store, "umount", dir); err == nil {
+			return nil
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	_, err := s.unio(ctx, store, "umount", "--lazy", dir)
+	return err
 }
 
 // containersOn puts the containers of a store on the fresh disk.

@@ -10,6 +10,7 @@ type result struct {
 	Name  string    `json:"workload"`
 	Title string    `json:"title"`
 	Cold  bool      `json:"cold,omitempty"`
+	Took  float64   `json:"seconds"` // all rounds with what they need, without setting up
 	Lines []*line   `json:"contestants"`
 	Goals []verdict `json:"goals,omitempty"`
 }

@@ -41,9 +41,16 @@ type contestant struct {
 	disk     func() (int64, error)                    // bytes it takes of the disk, before and after work; may be nil
 }
 
-// run runs rounds until the time is over, but one at least: with two, each
+// pace is how a workload is run.
+type pace struct {
+	rounds int // at most
+	limit  time.Duration
+	hasty  bool // neither the disk nor the caches are settled before: the times mean nothing
+}
+
+// run runs rounds until the time is over, but two at least: with two, each
 // contestant has been before and after every other.
-func (w workload) run(ctx context.Context, rounds int, limit time.Duration) (*result, error) {
+func (w workload) run(ctx context.Context, p pace) (*result, error) {
 	r := newResult(w)
 	if w.prepare != nil {
 		if err := w.prepare(ctx); err != nil {
@@ -51,21 +58,21 @@ func (w workload) run(ctx context.Context, rounds int, limit time.Duration) (*re
 		}
 	}
 	if w.rounds > 0 {
-		rounds = min(rounds, w.rounds)
+		p.rounds = min(p.rounds, w.rounds)
 	}
 	start := time.Now()
 	spent := map[string]time.Duration{}
-	for round := 0; round < rounds && (round < min(2, rounds) || time.Since(start) < limit); round++ {
+	for round := 0; round < p.rounds && (round < 2 || time.Since(start) < p.limit); round++ {
 		for i := range w.contestants {
 			who := w.contestants[i]
 			if round%2 == 1 {
 				who = w.contestants[len(w.contestants)-1-i]
 			}
-			if r.missing(who.name) || tooSlow(spent[who.name], limit, round) {
+			if r.missing(who.name) || tooSlow(spent[who.name], p.limit, round) {
 				continue
 			}
 			began := time.Now()
-			w.one(ctx, r, round, who)
+			w.one(ctx, r, round, who, p.hasty)
 			spent[who.name] += time.Since(began)
 			if ctx.Err() != nil {
 				return nil, errors.Join(ctx.Err(), w.close())
@@ -85,12 +92,12 @@ func tooSlow(spent, limit time.Duration, round int) bool {
 
 // one runs one contestant once and notes what came of it. One that fails may
 // try again in the next round: some servers do not outlive every round.
-func (w workload) one(ctx context.Context, r *result, round int, who contestant) {
+func (w workload) one(ctx context.Context, r *result, round int, who contestant, hasty bool) {
 	if who.missing != nil {
 		r.leaveOut(who.name, who.missing)
 		return
 	}
-	s, err := who.once(ctx, w.cold)
+	s, err := who.once(ctx, w.cold, hasty)
 	if err == nil {
 		r.add(who.name, round, s)
 		return
@@ -112,7 +119,7 @@ func (w workload) close() error {
 }
 
 // once makes one run.
-func (c contestant) once(ctx context.Context, cold bool) (s sample, err error) {
+func (c contestant) once(ctx context.Context, cold, hasty bool) (s sample, err error) {
 	t := &trial{}
 	if c.cleanUp != nil {
 		defer func() {
@@ -124,8 +131,10 @@ func (c contestant) once(ctx context.Context, cold bool) (s sample, err error) {
 			return s, err
 		}
 	}
-	unix.Sync() // what came before is not the contestant's to write
-	if cold {
+	if !hasty {
+		unix.Sync() // what came before is not the contestant's to write
+	}
+	if cold && !hasty {
 		if err := dropCaches(); err != nil {
 			return s, err
 		}
