@@ -33,7 +33,7 @@ func bench(ctx context.Context, o options, w io.Writer) (err error) {
 }
 
 // runAll shares out the time: what a workload does not need, those after it
-// have. Setting up is not counted.
+// have. The making of images, which are kept, is not counted.
 func (s *stage) runAll(ctx context.Context, w io.Writer) (*report, error) {
 	r := &report{Machine: thisMachine(s.scratch), Started: time.Now().UTC(), Rounds: s.rounds, Quick: s.quick}
 	r.Unio, _ = s.unio(ctx, s.path("none"), "--version") // without it the report says nothing of it
@@ -42,37 +42,37 @@ func (s *stage) runAll(ctx context.Context, w io.Writer) (*report, error) {
 		return nil, fmt.Errorf("no workload is called %s", s.only)
 	}
 	fmt.Fprintf(w, "%s\n%s\n", r.Machine, r.Unio)
-	var used time.Duration
 	for i, work := range list {
-		share := (s.limit - used) / time.Duration(len(list)-i)
 		s.note("%s", work.name)
-		prepared, took, err := s.timed(ctx, work, share)
+		res, err := s.timed(ctx, work, func() time.Duration {
+			return (s.limit - s.used(r.Started)) / time.Duration(len(list)-i)
+		})
 		if err != nil {
 			return nil, err
 		}
-		used += took
-		prepared.print(w)
-		r.Results = append(r.Results, prepared)
+		res.print(w)
+		r.Results = append(r.Results, res)
 	}
-	r.Seconds = used.Seconds()
+	r.Seconds = s.used(r.Started).Seconds()
 	r.Image = s.describeImages()
 	fmt.Fprintf(w, "%d workloads in %.0f s\n", len(list), r.Seconds)
 	return r, nil
 }
 
-// timed prepares and runs a workload, and times the second.
-func (s *stage) timed(ctx context.Context, w workload, share time.Duration) (*result, time.Duration, error) {
+// used is the time since the start without that for making images.
+func (s *stage) used(start time.Time) time.Duration { return time.Since(start) - s.making }
+
+// timed prepares and runs a workload, in its share of the time.
+func (s *stage) timed(ctx context.Context, w workload, share func() time.Duration) (*result, error) {
+	start, making := time.Now(), s.making
 	if w.prepare != nil {
 		if err := w.prepare(ctx); err != nil {
-			return nil, 0, errors.Join(fmt.Errorf("%s: %w", w.name, err), w.close())
+			return nil, errors.Join(fmt.Errorf("%s: %w", w.name, err), w.close())
 		}
-		w.prepare = nil
 	}
-	start := time.Now()
-	r, err := w.run(ctx, pace{rounds: s.rounds, limit: share, hasty: s.tiny})
-	took := time.Since(start)
+	r, err := w.run(ctx, pace{rounds: s.rounds, least: s.least, limit: share(), hasty: s.tiny})
 	if r != nil {
-		r.Took = took.Seconds()
+		r.Took = (time.Since(start) - (s.making - making)).Seconds()
 	}
-	return r, took, err
+	return r, err
 }

@@ -22,6 +22,9 @@ type fsWork struct {
 	image func(ctx context.Context) (*picture, error)
 	ready step // before each run, or once when kept; may be nil
 	do    step
+	// warmup: the first round is preceded by one that does not count, so that
+	// what lies below has been read.
+	warmup bool
 	// kept: one mount for all rounds. Nothing may be changed in it.
 	kept bool
 	// cold: caches are dropped when all is ready.
@@ -78,6 +81,7 @@ type fsRun struct {
 	on    filesystem
 	at    place
 	view  *view // nil: not mounted
+	warm  bool  // it has been warmed up
 }
 
 func (r *fsRun) contestant() contestant {
@@ -107,6 +111,19 @@ func (r *fsRun) contestant() contestant {
 
 // prepare mounts, and makes ready.
 func (r *fsRun) prepare(ctx context.Context, t *trial) error {
+	if r.work.warmup && !r.warm && !r.stage.tiny {
+		r.warm = true
+		if err := steps(r.mount, r.work.do)(ctx, t); err != nil {
+			return errors.Join(err, r.unmount(ctx))
+		}
+		if err := r.unmount(ctx); err != nil {
+			return err
+		}
+	}
+	return r.mount(ctx, t)
+}
+
+func (r *fsRun) mount(ctx context.Context, t *trial) error {
 	if r.view != nil {
 		t.dir, t.upper = r.view.dir, r.view.upper
 		return nil

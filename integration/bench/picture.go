@@ -121,6 +121,7 @@ func (s *stage) cached(ctx context.Context, r recipe) (string, error) {
 		return dir, nil
 	}
 	s.note("making the image %s", r.name)
+	defer func(start time.Time) { s.making += time.Since(start) }(time.Now())
 	making := dir + ".making"
 	if err := errors.Join(peers.UnmountBelow(making), os.RemoveAll(making), os.MkdirAll(filepath.Join(making, "lower"), 0o755)); err != nil {
 		return "", err

@@ -10,7 +10,7 @@ type result struct {
 	Name  string    `json:"workload"`
 	Title string    `json:"title"`
 	Cold  bool      `json:"cold,omitempty"`
-	Took  float64   `json:"seconds"` // all rounds with what they need, without setting up
+	Took  float64   `json:"seconds"` // with all that it needs but the images
 	Lines []*line   `json:"contestants"`
 	Goals []verdict `json:"goals,omitempty"`
 }

@@ -28,6 +28,7 @@ type stage struct {
 	registry *peers.Registry
 	absent   map[string]error // tools that cannot run
 	number   int              // of the last mount
+	making   time.Duration    // what the making of images took
 	ring     string           // what the parameter enable_uring was at the start
 	say      io.Writer        // for what is going on
 }

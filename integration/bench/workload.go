@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"strings"
 	"time"
@@ -45,24 +44,20 @@ type contestant struct {
 type pace struct {
 	rounds int // at most
 	limit  time.Duration
+	least  int  // however long it takes
 	hasty  bool // neither the disk nor the caches are settled before: the times mean nothing
 }
 
-// run runs rounds until the time is over, but two at least: with two, each
-// contestant has been before and after every other.
+// run runs rounds until the time is over. With two, each contestant has been
+// before and after every other.
 func (w workload) run(ctx context.Context, p pace) (*result, error) {
 	r := newResult(w)
-	if w.prepare != nil {
-		if err := w.prepare(ctx); err != nil {
-			return nil, fmt.Errorf("%s: %w", w.name, err)
-		}
-	}
 	if w.rounds > 0 {
 		p.rounds = min(p.rounds, w.rounds)
 	}
 	start := time.Now()
 	spent := map[string]time.Duration{}
-	for round := 0; round < p.rounds && (round < 2 || time.Since(start) < p.limit); round++ {
+	for round := 0; round < p.rounds && (round < p.least || time.Since(start) < p.limit); round++ {
 		for i := range w.contestants {
 			who := w.contestants[i]
 			if round%2 == 1 {
