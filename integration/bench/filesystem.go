@@ -80,7 +80,7 @@ func (s *stage) ours(name, transport string, options ...string) filesystem {
 		if err := t.wait(s.unioIn(ctx, p.store, transport, args...)); err != nil {
 			return nil, errors.Join(err, s.releaseContainers(p, at.disk))
 		}
-		err := answers(dir)
+		err := answers(dir, p)
 		t.wall = time.Since(start)
 		if err != nil {
 			return nil, errors.Join(err, v.close(ctx))

@@ -27,6 +27,7 @@ type picture struct {
 	ref    string   // its name in unio's store
 	lower  string   // folder with the layers, each a folder as overlayfs has them
 	layers []string // their names, topmost first
+	probe  string   // a file that is in it
 	flat   string   // the whole tree as a folder; empty: not there
 	store  string   // unio's store of this run, of this image
 }
@@ -38,6 +39,7 @@ type recipe struct {
 	text   string
 	layers int
 	flat   bool
+	probe  string // a file that will be in it
 	make   func(ctx context.Context, dir string) error
 }
 
@@ -53,7 +55,7 @@ func (s *stage) picture(ctx context.Context, r recipe) (*picture, error) {
 	if err != nil {
 		return nil, fmt.Errorf("image %s: %w", r.name, err)
 	}
-	p := &picture{ref: imageRef, lower: filepath.Join(dir, "lower"), store: s.path("store-" + r.name)}
+	p := &picture{ref: imageRef, probe: r.probe, lower: filepath.Join(dir, "lower"), store: s.path("store-" + r.name)}
 	for i := r.layers; i > 0; i-- {
 		p.layers = append(p.layers, fmt.Sprint(i))
 	}

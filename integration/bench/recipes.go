@@ -72,7 +72,7 @@ func (s *stage) debian(ctx context.Context) (*picture, error) {
 		d.hundred = 100
 	}
 	text := fmt.Sprint(strings.Join(debianSteps, "\n"), getPackages, d.packages, d.hundred, d.large, d.leave)
-	return s.picture(ctx, recipe{name: "debian", text: text, layers: 1 + len(debianSteps), flat: true, make: d.make})
+	return s.picture(ctx, recipe{name: "debian", text: text, layers: 1 + len(debianSteps), flat: true, probe: "etc/passwd", make: d.make})
 }
 
 type debianRecipe struct {
@@ -211,7 +211,7 @@ func (s *stage) layered(ctx context.Context, layers int) (*picture, error) {
 	files := s.scale(25_000)
 	name := fmt.Sprintf("layers-%d", layers)
 	text := fmt.Sprintf("d%%03d/f%%05d of 25,000, %d", files)
-	return s.picture(ctx, recipe{name: name, text: text, layers: layers, make: func(ctx context.Context, dir string) error {
+	return s.picture(ctx, recipe{name: name, text: text, layers: layers, probe: layeredName(0), make: func(ctx context.Context, dir string) error {
 		tars := make([]string, layers)
 		for layer := range layers {
 			tars[layer] = fmt.Sprintf("%d.tar", layer+1)
@@ -272,7 +272,7 @@ func (s *stage) crowd(ctx context.Context, files int) (*picture, error) {
 // plainPicture has one layer, of empty files.
 func (s *stage) plainPicture(ctx context.Context, name string, files int, path func(i int) string) (*picture, error) {
 	text := fmt.Sprintf("%d like %s", files, path(files))
-	return s.picture(ctx, recipe{name: name, text: text, layers: 1, flat: true, make: func(ctx context.Context, dir string) error {
+	return s.picture(ctx, recipe{name: name, text: text, layers: 1, flat: true, probe: path(0), make: func(ctx context.Context, dir string) error {
 		err := writeTar(filepath.Join(dir, "1.tar"), func(yield func(tarFile) bool) {
 			for i := 0; i < files && yield(tarFile{name: path(i)}); i++ {
 			}
