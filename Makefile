@@ -52,8 +52,11 @@ install: ## below $(DESTDIR)$(PREFIX): program, links, manual, completions
 demo: need-demo build ## the whole journey, with real output
 	PATH=$(OUT):$$PATH scripts/demo.sh
 
+# The ordinary pass is over /dev/fuse; tests that go over io_uring say so.
+test race: export UNIO_TRANSPORT ?= dev
+
 test: need-test build ## everything, as root with real mounts, registries and clients
-	@scripts/test.sh $(TESTFLAGS)
+	@scripts/keep-uring.sh scripts/test.sh $(TESTFLAGS)
 
 test-long: need-test ## a million random operations, on files and on trees; storms, leaks, a million files, all of stress-ng
 	UNIO_TEST_LONG=1 $(GO) test -count=1 -timeout 3h -run '^(TestFsx|TestForeignUppers)|Storm$$' ./unionfs ./cow
@@ -66,7 +69,7 @@ test-rootless: need-test ## what an ordinary user can do, as the user nobody whe
 	@scripts/test-rootless.sh
 
 race: need-test ## the race detector over everything but the end-to-end tests
-	CGO_ENABLED=1 $(GO) test -race -timeout 15m $(RACE)
+	CGO_ENABLED=1 scripts/keep-uring.sh $(GO) test -race -timeout 15m $(RACE)
 
 lint: need-build ## format, vet, staticcheck, shell syntax
 	@scripts/lint.sh

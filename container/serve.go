@@ -159,7 +159,7 @@ func (w *served) open(ctx context.Context, o ServeOptions) (err error) {
 	w.server, err = unionfs.Mount(unionfs.Options{
 		Lower: w.lower, Cow: w.upper, ReadOnly: m.ReadOnly, Dir: m.Dir, FsName: m.Target(),
 		AllowOther: w.task.Others || w.isOurs() && rootless.Others(), Suid: w.task.Suid, Dev: w.task.Dev, Writeback: w.task.Writeback, ACL: w.task.ACL, Log: w.log,
-		Takeover: w.takeover(), Ledger: w.ledger, IDs: rootless.IDs(), Transport: o.Transport,
+		Takeover: w.takeover(), Ledger: w.ledger, IDs: rootless.IDs(), Transport: w.legacy.Transport(o.Transport),
 	})
 	if err != nil {
 		return err

@@ -8,16 +8,12 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"unio/unionfs/transport/transporttest"
 )
 
 // TestNothingLeaks makes and removes very many files and folders in every way
 // that takes a node's last name. In the end the server has as many descriptors,
 // nodes and bytes as before, and its work folder is empty.
-func TestNothingLeaks(t *testing.T) { transporttest.Each(t, nothingLeaks) }
-
-func nothingLeaks(t *testing.T) {
+func TestNothingLeaks(t *testing.T) {
 	rounds := 20_000
 	if long() {
 		rounds = 100_000

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -273,4 +274,49 @@ func TestUringUser(t *testing.T) {
 	}
 	b.asUser("cd mnt; cat etc/old; echo new >etc/new; mv etc moved; rm moved/old; ls moved | grep -x new")
 	b.run("umount", mnt)
+}
+
+// TestUringMemory mounts one image many times, uses every mount a little, and
+// compares what the servers have in memory over io_uring with those over
+// /dev/fuse.
+func TestUringMemory(t *testing.T) {
+	transporttest.NeedUring(t)
+	n := 20
+	if long() {
+		n = 200
+	}
+	var each [2]memory // of one server
+	for i, kind := range []transport.Kind{transport.Dev, transport.Uring} {
+		t.Setenv(transporttest.Variable, string(kind))
+		b := newBox(t)
+		b.run("import", "-q", busyboxRoot(t, b.dir), "example/many:1")
+		for range n {
+			mnt := b.mount("--read-only", "example/many:1")
+			seeEverything(t, mnt+"/usr")
+		}
+		for _, s := range b.allFigures() {
+			if s.Process.Transport != string(kind) {
+				t.Errorf("a mount is served by %s, not %s", s.Process.Transport, kind)
+			}
+			m := memoryOf(t, s.Process.Pid)
+			each[i].anon += m.anon / int64(n)
+			each[i].file += m.file / int64(n)
+		}
+		t.Logf("%d mounts by %s: each %v", n, kind, each[i])
+		b.unmountAll()
+	}
+	if more := each[1].anon - each[0].anon; more > 4<<20 {
+		t.Errorf("over io_uring a server has %d KiB more", more>>10)
+	}
+}
+
+// allFigures asks all servers of the box.
+func (b *box) allFigures() (all []figures) {
+	b.t.Helper()
+	for dec := json.NewDecoder(strings.NewReader(b.run("mount", "--stats", "--format", "json"))); dec.More(); {
+		var f figures
+		must(b.t, dec.Decode(&f))
+		all = append(all, f)
+	}
+	return all
 }

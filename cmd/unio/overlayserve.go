@@ -186,6 +186,7 @@ func (w *overlayServer) open() (err error) {
 	}
 	o := t.serverOptions()
 	o.Lower, o.Log = w.lower, w.log
+	o.Transport = w.heir.legacy.Transport(o.Transport)
 	if t.Options.Upper != "" {
 		up := t.Upper
 		up.Lower, up.Log = w.lower, w.log

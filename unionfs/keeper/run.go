@@ -335,6 +335,18 @@ func (k *keep) remount(why string) (ended bool) {
 	return false
 }
 
+// Transport tells how requests are to reach a server that mounts anew, where so
+// was asked for at first: by /dev/fuse rather than not at all.
+func (l *Legacy) Transport(asked transport.Kind) transport.Kind {
+	if l == nil || asked != transport.Uring {
+		return asked
+	}
+	if os.Geteuid() == 0 {
+		_ = transport.EnableUring() // as it was when the first server mounted
+	}
+	return transport.Auto
+}
+
 // ClearMount takes away the mount of a dead server that cannot be gone on with;
 // its connection is cut. It does nothing where there is one to take over.
 func (l *Legacy) ClearMount() error {
