@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 
 	"unio/integration/peers"
 )
@@ -12,11 +15,30 @@ import (
 // toolWorks compare unio with the tools that keep and change images.
 func (s *stage) toolWorks() []workload {
 	k := &kit{stage: s, image: "localhost/bench:3"}
-	list := []workload{k.load(), k.save(), k.commitSmall()}
+	list := []workload{
+		k.load(), k.save(), k.importRoot(), k.commitSmall(), k.commitLarge(), k.commitMany(), k.remove(), k.diff(),
+		k.startImage(), k.startContainer(), k.build(), k.push(),
+		k.pull("gzip"), k.pull("zstd"), // last: they take the image away from the engines
+	}
 	for i := range list {
-		list[i].prepare = k.prepare
+		list[i].prepare = all(k.prepare, list[i].prepare)
 	}
 	return list
+}
+
+// all does preparations in order; nil is none.
+func all(list ...func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		for _, do := range list {
+			if do == nil {
+				continue
+			}
+			if err := do(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 }
 
 // kit is the realistic image without the large file in the stores of all tools.
@@ -25,6 +47,7 @@ type kit struct {
 	image   string
 	archive string // the image as a docker archive; empty: not made yet
 	layout  string // and as an OCI layout, tag bench
+	rooted  bool   // all have rootImage
 }
 
 // prepare gives the image to every tool, once.
@@ -123,9 +146,48 @@ func (k *kit) tool(name, program string, args ...string) contestant {
 	return c
 }
 
+// takes adds what the contestant has on the disk, below a folder.
+func (c contestant) takes(folder string) contestant {
+	c.disk = func() (int64, error) { return folderUse(folder) }
+	return c
+}
+
+// folderUse is diskUse of a folder that others may be writing to, or that is not
+// there.
+func folderUse(dir string) (used int64, err error) {
+	err = filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		var st unix.Stat_t
+		if err == nil {
+			err = unix.Lstat(path, &st)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		used += st.Blocks*512 + inodeSize
+		return err
+	})
+	return used, err
+}
+
+// dockerData and podmanData are where the engines keep images.
+func (k *kit) dockerData() string { return k.path("docker/data") }
+func (k *kit) podmanData() string { return k.path("podman/root") }
+
 // removed adds a step that removes what a round has made.
 func (c contestant) removed(path string) contestant {
 	c.cleanUp = func(context.Context, *trial) error { return os.RemoveAll(path) }
+	return c
+}
+
+// closing adds what is to be done after the last round, if the tool is there at all.
+func (c contestant) closing(do func(context.Context) error) contestant {
+	prepare := c.prepare
+	c.close = func(ctx context.Context) error {
+		if prepare != nil && prepare(ctx, &trial{}) != nil {
+			return nil
+		}
+		return do(ctx)
+	}
 	return c
 }
 
@@ -151,10 +213,10 @@ func (k *kit) load() workload {
 	return workload{
 		name: "load", title: "load a docker archive",
 		contestants: []contestant{
-			ours.removed(store),
-			k.engine("docker", "load", "-q", "-i", archive).after(k.engineStep("docker", "rmi", "-f", k.image)),
-			k.engine("podman", "load", "-q", "-i", archive).after(k.engineStep("podman", "rmi", "-f", k.image)),
-			k.tool("umoci unpack", "umoci", "unpack", "--image", k.path("layout")+":bench", bundle).removed(bundle),
+			ours.removed(store).takes(store),
+			k.engine("docker", "load", "-q", "-i", archive).takes(k.dockerData()).after(k.engineStep("docker", "rmi", "-f", k.image)),
+			k.engine("podman", "load", "-q", "-i", archive).takes(k.podmanData()).after(k.engineStep("podman", "rmi", "-f", k.image)),
+			k.tool("umoci unpack", "umoci", "unpack", "--image", k.path("layout")+":bench", bundle).removed(bundle).takes(bundle),
 		},
 		goals: []goal{{of: "unio", against: "podman", bound: 0.22}, {of: "unio", against: "docker", bound: 0.14}},
 	}
@@ -171,34 +233,6 @@ func (k *kit) save() workload {
 			k.tool("skopeo copy", "skopeo", "copy", "-q", "oci:"+k.path("layout")+":bench", "docker-archive:"+out+":"+k.image).removed(out),
 		},
 		goals: []goal{{of: "unio", against: "podman", bound: 0.26}, {of: "unio", against: "docker", bound: 0.19}},
-	}
-}
-
-// commitSmall commits a container in which one small file is new each round.
-func (k *kit) commitSmall() workload {
-	dir, bundle, file := k.path("small"), k.path("bundle-small"), k.path("small-file")
-	change := func(dir string) step {
-		return func(context.Context, *trial) error {
-			return os.WriteFile(filepath.Join(dir, "small"), fmt.Appendf(nil, "round %d\n", k.next()), 0o644)
-		}
-	}
-	touch := func(engine string) step {
-		return func(ctx context.Context, t *trial) error {
-			if err := os.WriteFile(file, fmt.Appendf(nil, "round %d\n", k.next()), 0o644); err != nil {
-				return err
-			}
-			return k.engineStep(engine, "cp", file, "small:/small")(ctx, t)
-		}
-	}
-	return workload{
-		name: "commit", title: "commit one small file",
-		contestants: []contestant{
-			k.ours("commit", "-q", "small", "localhost/small:1").after(once(k.unioStep(k.store, "mount", "--name", "small", k.image, dir))).after(change(dir)),
-			k.engine("docker", "commit", "small", "localhost/small:1").after(once(k.engineStep("docker", "create", "--name", "small", k.image, "/bin/true"))).after(touch("docker")),
-			k.engine("podman", "commit", "-q", "small", "localhost/small:1").after(once(k.engineStep("podman", "create", "--network", "none", "--name", "small", k.image, "/bin/true"))).after(touch("podman")),
-			k.tool("umoci repack", "umoci", "repack", "--image", k.path("layout")+":small", bundle).after(once(does("umoci", "unpack", "--image", k.path("layout")+":bench", bundle))).after(change(filepath.Join(bundle, "rootfs"))),
-		},
-		goals: []goal{{of: "unio", bound: millis(30)}, {of: "unio", against: "podman", bound: 0.43}, {of: "unio", against: "docker", bound: 0.38}},
 	}
 }
 

@@ -159,6 +159,9 @@ func (p *Podman) Args() []string {
 		"--tmpdir", filepath.Join(p.dir, "tmp"), "--runtime", "runc")
 }
 
+// BuildahArgs are what makes buildah use the store.
+func (p *Podman) BuildahArgs() []string { return p.store() }
+
 // Build runs buildah bud on a folder with a Dockerfile, without network.
 func (p *Podman) Build(ctx context.Context, name, folder string) error {
 	args := append(p.store(), "bud", "--isolation", "chroot", "--pull-never", "--layers", "-t", name, folder)
