@@ -113,13 +113,13 @@ func statfsStorm(c *clock, args []string) error {
 
 // readThrough reads FILE from its start to its end.
 func readThrough(c *clock, args []string) error {
+	c.begin()
 	f, err := os.Open(args[0])
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	buf, sum := make([]byte, 1<<20), int64(0)
-	c.begin()
 	for {
 		n, err := f.Read(buf)
 		sum += int64(n)
@@ -144,6 +144,7 @@ func readHereAndThere(c *clock, args []string) error {
 	if _, err := fmt.Sscan(args[1], &times); err != nil {
 		return fmt.Errorf("how often: %w", err)
 	}
+	c.begin()
 	f, err := os.Open(args[0])
 	if err != nil {
 		return err
@@ -154,7 +155,6 @@ func readHereAndThere(c *clock, args []string) error {
 		return err
 	}
 	places, buf := rand.New(rand.NewPCG(1, 2)), make([]byte, block)
-	c.begin()
 	for range times {
 		if _, err := f.ReadAt(buf, places.Int64N(info.Size()/block)*block); err != nil {
 			return err
@@ -166,6 +166,7 @@ func readHereAndThere(c *clock, args []string) error {
 
 // readMapped touches every page of FILE through a mapping.
 func readMapped(c *clock, args []string) error {
+	c.begin()
 	f, err := os.Open(args[0])
 	if err != nil {
 		return err
@@ -175,7 +176,6 @@ func readMapped(c *clock, args []string) error {
 	if err != nil {
 		return err
 	}
-	c.begin()
 	data, err := unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
 		return os.NewSyscallError("mmap", err)
@@ -194,6 +194,7 @@ func readMapped(c *clock, args []string) error {
 
 // readNames reads the names in DIR, and nothing else of them.
 func readNames(c *clock, args []string) error {
+	c.begin()
 	fd, err := unix.Open(args[0], unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -201,7 +202,6 @@ func readNames(c *clock, args []string) error {
 	defer unix.Close(fd)
 	buf, count := make([]byte, 32<<10), int64(0) // as glibc's readdir(3)
 	var names []string
-	c.begin()
 	for {
 		n, err := unix.ReadDirent(fd, buf)
 		if err != nil {
