@@ -39,7 +39,8 @@ type fsWork struct {
 	without []string
 	// writeback adds ours with the mount option.
 	writeback bool
-	rounds    int // at most; 0: the run's
+	rounds    int  // at most; 0: the run's
+	long      bool // left out of the quick form
 	goals     []goal
 }
 
@@ -52,7 +53,7 @@ func (s *stage) filesystemWork(w fsWork) workload {
 	if w.writeback {
 		list = slices.Insert(list, 2, s.ours("unio (dev, writeback)", "dev", writebackOpt), s.ours("unio (uring, writeback)", "uring", writebackOpt))
 	}
-	load := workload{name: w.name, title: w.title, cold: w.cold, rounds: w.rounds, goals: slices.Clone(w.goals), prepare: func(ctx context.Context) error {
+	load := workload{name: w.name, title: w.title, cold: w.cold, rounds: w.rounds, long: w.long, goals: slices.Clone(w.goals), prepare: func(ctx context.Context) error {
 		_, err := w.image(ctx)
 		return err
 	}}

@@ -75,7 +75,7 @@ func parseFlags() (o options, err error) {
 	flag.StringVar(&o.mark, "markdown", "", "also write the table to this file, as Markdown")
 	flag.StringVar(&o.dir, "dir", os.TempDir(), "where to make the scratch folder")
 	flag.StringVar(&o.cache, "cache", "", "where images are kept (default: unio-bench in the user's cache folder)")
-	flag.BoolVar(&o.quick, "quick", false, "few rounds and peers, three minutes")
+	flag.BoolVar(&o.quick, "quick", false, "three minutes: fewer rounds, workloads and peers")
 	flag.BoolVar(&o.tiny, "tiny", false, "small images, one round: whether everything works")
 	flag.Parse()
 	if o.only, err = regexp.Compile("^(?:" + orElse(*only, ".*") + ")$"); err != nil {

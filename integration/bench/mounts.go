@@ -27,7 +27,7 @@ func layersOf(n int) string {
 // mountWorks compare images by their number of layers and files.
 func (s *stage) mountWorks() []workload {
 	mount := workload{name: "mount", title: "mount of 25,000 files in 1, 10, 127, 500 layers, until it answers"}
-	lookup := workload{name: "lookup", title: "lstat of 25,000 files in 1, 10, 127, 500 layers", cold: true}
+	lookup := workload{name: "lookup", long: true, title: "lstat of 25,000 files in 1, 10, 127, 500 layers", cold: true}
 	for _, n := range s.layerCounts() {
 		image := func(ctx context.Context) (*picture, error) { return s.layered(ctx, n) }
 		what := ", " + layersOf(n)
@@ -40,7 +40,7 @@ func (s *stage) mountWorks() []workload {
 		mount.goals = append(mount.goals, grows, goal{of: one, bound: millis(10)}, goal{of: many, bound: millis(10)})
 		lookup.goals = append(lookup.goals, grows)
 	}
-	files := workload{name: "mountfiles", title: "mount of 250,000 files, until it answers", goals: atMost(wallTime, millis(10), millis(10))}
+	files := workload{name: "mountfiles", long: true, title: "mount of 250,000 files, until it answers", goals: atMost(wallTime, millis(10), millis(10))}
 	files.add(s.mountContest(func(ctx context.Context) (*picture, error) { return s.crowd(ctx, s.scale(250_000)) }, ""))
 	return []workload{mount, files, lookup}
 }

@@ -37,9 +37,9 @@ func (s *stage) walkWorks() []fsWork {
 	return []fsWork{
 		{name: "findcold", title: "find of the whole tree", cold: true, do: script(walkScript), goals: ratio(overlayfs, 2.2, 2.2)},
 		{name: "find", title: "find of the whole tree again", kept: true, ready: twice(script(walkScript)), do: script(walkScript)},
-		{name: "tarcold", title: "tar of the whole tree", cold: true, rounds: 4, do: script(tarScript)},
-		{name: "tar", title: "tar of the whole tree again", kept: true, ready: twice(script(tarScript)), do: script(tarScript), goals: ratio(overlayfs, 1.3, 1.3)},
-		{name: "grepcold", title: "grep -r in /usr/include", cold: true, do: script(grepScript)},
+		{name: "tarcold", long: true, title: "tar of the whole tree", cold: true, rounds: 4, do: script(tarScript)},
+		{name: "tar", long: true, title: "tar of the whole tree again", kept: true, ready: twice(script(tarScript)), do: script(tarScript), goals: ratio(overlayfs, 1.3, 1.3)},
+		{name: "grepcold", long: true, title: "grep -r in /usr/include", cold: true, do: script(grepScript)},
 		{name: "grep", title: "grep -r in /usr/include of a new mount", warmup: true, do: script(grepScript), goals: ratio(overlayfs, 1.25, 1.05)},
 		{name: "grepagain", title: "grep -r in /usr/include again", kept: true, ready: twice(script(grepScript)), do: script(grepScript), goals: ratio(overlayfs, 1.25, 1.05)},
 	}
@@ -56,13 +56,13 @@ func (s *stage) stormWorks() []fsWork {
 	for _, threads := range []string{"1", "2", "8"} {
 		lstat := s.storm("lstat", "names", threads)
 		open := s.storm("open", "files", threads)
-		cold := fsWork{name: "lstat" + threads, title: "lstat of every file, threads: " + threads, cold: true, do: lstat}
+		cold := fsWork{name: "lstat" + threads, title: "lstat of every file, threads: " + threads, cold: true, long: threads == "2", do: lstat}
 		if threads == "8" {
 			cold.goals = ratio(overlayfs, 0.8, 0.8)
 		}
 		list = append(list, cold, fsWork{
 			name: "open" + threads, title: "open, read 4 KiB, close of every file again, threads: " + threads,
-			kept: true, ready: open, do: open, goals: ratio(overlayfs, 1, 1),
+			kept: true, ready: open, do: open, long: threads == "2", goals: ratio(overlayfs, 1, 1),
 		})
 	}
 	return list
@@ -87,11 +87,11 @@ func (s *stage) largeWorks() []fsWork {
 	}
 	warm, cold := fmt.Sprint(s.scale(50_000)), fmt.Sprint(s.scale(2_000))
 	return []fsWork{
-		{name: "seqreadcold", title: "sequential read of 1 GiB", cold: true, rounds: 4, do: large("seqread")},
+		{name: "seqreadcold", long: true, title: "sequential read of 1 GiB", cold: true, rounds: 4, do: large("seqread")},
 		{name: "seqread", title: "sequential read of 1 GiB again", kept: true, ready: large("seqread"), do: large("seqread"), goals: atMost(throughput, 17e9, 17e9)},
-		{name: "randreadcold", title: "random reads of 4 KiB, " + cold, cold: true, do: large("randread", cold)},
+		{name: "randreadcold", long: true, title: "random reads of 4 KiB, " + cold, cold: true, do: large("randread", cold)},
 		{name: "randread", title: "random reads of 4 KiB again, " + warm, kept: true, ready: large("seqread"), do: large("randread", warm)},
-		{name: "mmapcold", title: "1 GiB read through a mapping", cold: true, rounds: 4, do: large("mmap")},
+		{name: "mmapcold", long: true, title: "1 GiB read through a mapping", cold: true, rounds: 4, do: large("mmap")},
 		{name: "mmap", title: "1 GiB read through a mapping again", kept: true, ready: large("mmap"), do: large("mmap")},
 	}
 }
@@ -136,7 +136,7 @@ func (s *stage) crowdWorks() []fsWork {
 			rounds: 2, goals: atMost(serverMemory, 40<<20, 40<<20),
 		},
 		{
-			name: "memory1m", title: "find of 1,000,000 files, for the server's memory", image: crowd, do: script(walkScript), rounds: 1,
+			name: "memory1m", long: true, title: "find of 1,000,000 files, for the server's memory", image: crowd, do: script(walkScript), rounds: 1,
 			without: []string{native, overlayfs, unionfsFuse}, goals: atMost(serverMemory, many, many),
 		},
 	}

@@ -17,6 +17,7 @@ type workload struct {
 	name, title string
 	cold        bool                            // nothing is in the page cache, or known to the kernel, when work begins
 	rounds      int                             // at most; 0: the run's
+	long        bool                            // left out of the quick form
 	prepare     func(ctx context.Context) error // once, before the first round; may be nil
 	contestants []contestant                    // ours first: ratios are against the first that runs
 	goals       []goal
@@ -38,51 +39,6 @@ type contestant struct {
 	servers  func(ctx context.Context) []int
 	requests func(ctx context.Context) (int64, error) // that the server has answered; nil: not counted
 	disk     func() (int64, error)                    // bytes it takes of the disk, before and after work; may be nil
-}
-
-// pace is how a workload is run.
-type pace struct {
-	rounds int // at most
-	limit  time.Duration
-	least  int  // however long it takes
-	hasty  bool // neither the disk nor the caches are settled before: the times mean nothing
-}
-
-// run runs rounds until the time is over. With two, each contestant has been
-// before and after every other.
-func (w workload) run(ctx context.Context, p pace) (*result, error) {
-	r := newResult(w)
-	if w.rounds > 0 {
-		p.rounds = min(p.rounds, w.rounds)
-	}
-	start := time.Now()
-	spent := map[string]time.Duration{}
-	for round := 0; round < p.rounds && (round < p.least || time.Since(start) < p.limit); round++ {
-		for i := range w.contestants {
-			who := w.contestants[i]
-			if round%2 == 1 {
-				who = w.contestants[len(w.contestants)-1-i]
-			}
-			if r.missing(who.name) || tooSlow(spent[who.name], p.limit, round) {
-				continue
-			}
-			began := time.Now()
-			w.one(ctx, r, round, who, p.hasty)
-			spent[who.name] += time.Since(began)
-			if ctx.Err() != nil {
-				return nil, errors.Join(ctx.Err(), w.close())
-			}
-		}
-	}
-	r.conclude(w.goals)
-	return r, w.close()
-}
-
-// tooSlow tells whether a contestant has had its share of the time: one that
-// takes many times as long as the others may run once, so that the others run
-// more often.
-func tooSlow(spent, limit time.Duration, round int) bool {
-	return round > 0 && spent > limit/3
 }
 
 // one runs one contestant once and notes what came of it. One that fails may
