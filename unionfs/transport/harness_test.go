@@ -348,7 +348,7 @@ func openChild(o MountOptions) (*Device, error) {
 // cycleChild mounts, serves and unmounts over and over.
 func cycleChild() error {
 	dir := os.Args[1]
-	goroutines, fds := 0, 0
+	goroutines, fds, mappings := 0, 0, 0
 	const cycles = 100
 	for i := range cycles {
 		d, err := Mount(MountOptions{Dir: dir, Transport: defaultKind()})
@@ -366,11 +366,30 @@ func cycleChild() error {
 			return err
 		}
 		if i == 0 { // what the runtime keeps of the first round is no leak
-			goroutines, fds = runtime.NumGoroutine(), openFDs()
+			goroutines, fds, mappings = runtime.NumGoroutine(), openFDs(), countOf("maps")
 		}
 	}
 	fmt.Printf("%d cycles; %s\n", cycles, leaks(goroutines, fds))
+	// What the runtime keeps grows a little, one ring or thread a cycle would be 100.
+	const slack = 40
+	if n := countOf("maps"); n > mappings+slack {
+		return fmt.Errorf("%d mappings after one cycle, %d after %d", mappings, n, cycles)
+	}
+	if n := countOf("task"); n > slack {
+		return fmt.Errorf("%d threads after %d cycles", n, cycles)
+	}
 	return nil
+}
+
+// countOf counts the lines or entries of a file or folder of this process in
+// /proc.
+func countOf(name string) int {
+	path := "/proc/self/" + name
+	if text, err := os.ReadFile(path); err == nil {
+		return strings.Count(string(text), "\n")
+	}
+	list, _ := os.ReadDir(path)
+	return len(list)
 }
 
 // leaks tells what is left of a served mount. Goroutines may need a moment.

@@ -78,6 +78,9 @@ func (f *testFS) command(words []string) string {
 		return fmt.Sprint(f.blocked.Load())
 	case "written":
 		return fmt.Sprint(f.written.Load())
+	case "gc":
+		runtime.GC()
+		return "collected"
 	case "goroutines":
 		return fmt.Sprint(runtime.NumGoroutine())
 	case "invalidate":
