@@ -190,12 +190,16 @@ func (v *View) Close() error {
 // View opens the merged tree of an image; where it is missing or damaged it
 // is made again. The caller closes it.
 func (s *Store) View(ctx context.Context, img *Image) (*View, error) {
+	ids := img.DiffIDs()
+	if v, err := s.openView(s.viewPath(chainOf(ids)), ids); err == nil { // mostly
+		return v, nil
+	}
 	for _, l := range img.Layers {
 		if err := s.ensureLayer(ctx, l); err != nil {
 			return nil, err
 		}
 	}
-	return s.ViewOf(ctx, img.DiffIDs())
+	return s.ViewOf(ctx, ids)
 }
 
 // ViewOf is View for any chain of layers, bottom first.

@@ -25,10 +25,12 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 )
 
 // Sentinels, for errors.Is.
@@ -71,13 +73,16 @@ func Open(root, tmp string) (*Store, error) {
 
 // Check tells whether d is a digest that this store can hold: sha256 or
 // sha512, with the right number of lower-case hex digits. Errors wrap
-// [ErrDigest].
+// [ErrDigest]. A mount asks for every layer several times, so it is done without
+// the regular expression that a digest's own Validate takes.
 func Check(d digest.Digest) error {
-	if err := d.Validate(); err != nil {
-		return fmt.Errorf("%w: %q", ErrDigest, string(d))
-	}
-	if a := d.Algorithm(); a != digest.SHA256 && a != digest.SHA512 {
+	name, hex, _ := strings.Cut(string(d), ":")
+	a := digest.Algorithm(name)
+	if a != digest.SHA256 && a != digest.SHA512 {
 		return fmt.Errorf("%w: algorithm of %q", ErrDigest, string(d))
+	}
+	if len(hex) != 2*a.Size() || strings.Trim(hex, "0123456789abcdef") != "" {
+		return fmt.Errorf("%w: %q", ErrDigest, string(d))
 	}
 	return nil
 }
@@ -87,7 +92,8 @@ func (s *Store) Path(d digest.Digest) (string, error) {
 	if err := Check(d); err != nil {
 		return "", err
 	}
-	return filepath.Join(s.dir, string(d.Algorithm()), d.Encoded()), nil
+	name, hex, _ := strings.Cut(string(d), ":") // both checked: nothing for Join to clean
+	return s.dir + "/" + name + "/" + hex, nil
 }
 
 // Size returns the length of a blob in bytes, or [ErrNotFound].
@@ -135,14 +141,19 @@ func (s *Store) Open(d digest.Digest) (*Blob, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	// os.Open would offer the file to the runtime's poller, which takes none on
+	// a disk: five system calls more, for each layer of a mount.
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	for err == unix.EINTR {
+		fd, err = unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	}
+	if err == unix.ENOENT {
 		return nil, fmt.Errorf("%w: %s", ErrNotFound, d)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open blob: %w", err)
+		return nil, fmt.Errorf("open blob %s: %w", path, err)
 	}
-	return &Blob{File: f, size: size}, nil
+	return &Blob{File: os.NewFile(uintptr(fd), path), size: size}, nil
 }
 
 // ReadAll returns the whole of a blob of at most limit bytes, verified.
