@@ -320,6 +320,12 @@ func (s *Store) remakeView(ctx context.Context, diffIDs []digest.Digest) error {
 // ContentSize returns the bytes of file content in a layer, which is what
 // docker shows as its size.
 func (s *Store) ContentSize(ctx context.Context, diffID digest.Digest) (int64, error) {
+	if err := blob.Check(diffID); err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if n, err := layer.ReadDataSize(s.layerIndexPath(diffID)); err == nil {
+		return int64(n), nil
+	}
 	x, err := s.Index(ctx, diffID)
 	if err != nil {
 		return 0, err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"os"
 	"runtime/debug"
 	"sort"
 	"sync/atomic"
@@ -59,6 +60,31 @@ func OpenIndex(path string) (*Index, error) {
 	}
 	x.unmap = true
 	return x, nil
+}
+
+// ReadDataSize returns what DataSize of the index at path is, from its header
+// alone. What is wrong with that gives ErrBadIndex; the rest is not looked at.
+func ReadDataSize(path string) (uint64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	head := make([]byte, headerSize)
+	if _, err := f.ReadAt(head, 0); err != nil {
+		return 0, fmt.Errorf("%w: %s: %w", ErrBadIndex, path, err)
+	}
+	st, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	if err := checkHeader(head, indexMagic); err != nil {
+		return 0, err
+	}
+	if binary.LittleEndian.Uint64(head[hdrSize:]) != uint64(st.Size()) {
+		return 0, fmt.Errorf("%w: %s: %d bytes, not as its header says", ErrBadIndex, path, st.Size())
+	}
+	return binary.LittleEndian.Uint64(head[hdrContent:]), nil
 }
 
 // parseIndex checks an index.

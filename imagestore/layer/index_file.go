@@ -146,16 +146,10 @@ type tableFile struct {
 
 // parseTables reads and checks the header.
 func parseTables(data []byte, magic string) (*tableFile, error) {
-	if len(data) < headerSize || !bytes.Equal(data[:8], []byte(magic)) {
-		return nil, fmt.Errorf("%w: not a %s file", ErrBadIndex, magic)
+	if err := checkHeader(data, magic); err != nil {
+		return nil, err
 	}
 	le := binary.LittleEndian
-	if v := le.Uint32(data[hdrVersion:]); v != formatVersion {
-		return nil, fmt.Errorf("%w: version %d, not %d", ErrBadIndex, v, formatVersion)
-	}
-	if checksum(data[:hdrSum]) != le.Uint32(data[hdrSum:]) {
-		return nil, fmt.Errorf("%w: checksum of the header", ErrBadIndex)
-	}
 	f := &tableFile{
 		data:    data,
 		size:    sizesFor(magic),
@@ -168,6 +162,21 @@ func parseTables(data []byte, magic string) (*tableFile, error) {
 		return nil, err
 	}
 	return f, f.parseTable()
+}
+
+// checkHeader checks the header by itself.
+func checkHeader(data []byte, magic string) error {
+	if len(data) < headerSize || !bytes.Equal(data[:8], []byte(magic)) {
+		return fmt.Errorf("%w: not a %s file", ErrBadIndex, magic)
+	}
+	le := binary.LittleEndian
+	if v := le.Uint32(data[hdrVersion:]); v != formatVersion {
+		return fmt.Errorf("%w: version %d, not %d", ErrBadIndex, v, formatVersion)
+	}
+	if checksum(data[:hdrSum]) != le.Uint32(data[hdrSum:]) {
+		return fmt.Errorf("%w: checksum of the header", ErrBadIndex)
+	}
+	return nil
 }
 
 // parseSums checks the size of the file and the checksums themselves.

@@ -324,3 +324,24 @@ func TestPanicOfTheCaller(t *testing.T) {
 	}()
 	_ = v.ReadDir(1, 0, func(merge.Entry) bool { panic("mine") })
 }
+
+func TestReadDataSize(t *testing.T) {
+	x := sampleIndex(t)
+	var buf bytes.Buffer
+	_, err := x.WriteTo(&buf)
+	must(t, err)
+	path := filepath.Join(t.TempDir(), "x.idx")
+	for _, c := range []struct {
+		data []byte
+		ok   bool
+	}{
+		{buf.Bytes(), true}, {buf.Bytes()[:buf.Len()-1], false}, {buf.Bytes()[:100], false}, {nil, false},
+		{append([]byte("X"), buf.Bytes()[1:]...), false},
+	} {
+		must(t, os.WriteFile(path, c.data, 0o600))
+		n, err := ReadDataSize(path)
+		if (err == nil) != c.ok || err == nil && n != x.DataSize() || err != nil && !errors.Is(err, ErrBadIndex) {
+			t.Errorf("of %d bytes: %d, %v", len(c.data), n, err)
+		}
+	}
+}
