@@ -175,7 +175,8 @@ func (r *rig) fails(script string) string {
 func (r *rig) server(dir string) *exec.Cmd {
 	cmd := exec.Command(r.binary)
 	cmd.Env = append(os.Environ(), serverEnv+"=1", "UNIO_TEST_LOWER="+r.lower, "UNIO_TEST_DIR="+dir,
-		"UNIO_TEST_UPPER="+r.upper, "UNIO_TEST_WORK="+r.work)
+		"UNIO_TEST_UPPER="+r.upper, "UNIO_TEST_WORK="+r.work,
+		"GORACE=atexit_sleep_ms=0") // the race detector would let every server sleep a second at its end
 	cmd.Env = append(cmd.Env, r.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: r.user}
 	return cmd
