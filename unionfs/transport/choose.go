@@ -99,6 +99,7 @@ func (p *pool) beginRings() error {
 		p.dev.setTransport(Dev)
 		return p.withoutRings(err)
 	}
+	p.onRings = true
 	p.dev.setTransport(Uring)
 	return nil
 }

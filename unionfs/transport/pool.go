@@ -22,6 +22,7 @@ type pool struct {
 	options  ServeOptions
 	maxWrite int    // bytes, known after INIT
 	rings    *rings // nil: everything comes by /dev/fuse
+	onRings  bool   // /dev/fuse brings nothing but FORGET and INTERRUPT
 
 	// waiting counts the readers that wait in read(2) or are on the way
 	// there. Who brings it to 0 must start another one, or stay.
@@ -100,6 +101,9 @@ func (p *pool) loop(r *reader) {
 		if spare && p.superfluous() {
 			return
 		}
+		if p.onRings && size == 0 {
+			time.Sleep(forgetPause)
+		}
 	}
 	p.waiting.Add(-1)
 }
@@ -135,6 +139,12 @@ func (p *pool) stop(err error) {
 // populated is how many readers have their buffer in memory from the start. A
 // mount with more requests at work than that spares the memory instead.
 const populated = 64
+
+// forgetPause is how long a reader rests after what needs no answer when
+// requests come over io_uring. What is forgotten meanwhile comes in one piece
+// (fs/fuse/dev.c, fuse_read_batch_forget), and waking a reader for each unlinked
+// file would cost as much as the unlinking.
+const forgetPause = 2 * time.Millisecond
 
 // forgetters bounds the readers for a burst of FORGET, which comes when the
 // kernel is short of memory: no time to start all that there may be.
