@@ -260,7 +260,7 @@ func TestUringOverlay(t *testing.T) {
 }
 
 // TestUringUser serves a mount of an ordinary user over io_uring, where the
-// kernel allows that, without being told to.
+// kernel allows that, without being told to, and kills its server.
 func TestUringUser(t *testing.T) {
 	transporttest.NeedUring(t)
 	t.Setenv(transporttest.Variable, string(transport.Auto))
@@ -273,7 +273,11 @@ func TestUringUser(t *testing.T) {
 		t.Errorf("served by %s", p.Transport)
 	}
 	b.asUser("cd mnt; cat etc/old; echo new >etc/new; mv etc moved; rm moved/old; ls moved | grep -x new")
+	s := &survivor{box: b, mnt: mnt}
+	s.murder()
+	soon(t, "reading", func() { b.asUser("ls mnt/moved | grep -x new; echo more >>mnt/moved/new") })
 	b.run("umount", mnt)
+	s.nothingLeft()
 }
 
 // TestUringMemory mounts one image many times, uses every mount a little, and
