@@ -60,7 +60,7 @@ test: need-test build ## everything, as root with real mounts, registries and cl
 
 test-long: need-test ## a million random operations, on files and on trees; storms, leaks, a million files, all of stress-ng
 	UNIO_TEST_LONG=1 $(GO) test -count=1 -timeout 3h -run '^(TestFsx|TestForeignUppers)|Storm$$' ./unionfs ./cow
-	UNIO_TEST_LONG=1 $(GO) test -count=1 -timeout 2h -run '^TestRandom|^Test(WalkMemory|NothingLeaks|StressNG|Fio|PullSurvivesKills|ArchiveMemory|StoreStorm)$$' ./integration
+	UNIO_TEST_LONG=1 $(GO) test -count=1 -timeout 2h -run '^TestRandom|^Test(WalkMemory|NothingLeaks|StressNG|Fio|PullSurvivesKills|ArchiveMemory|StoreStorm|UringMemory|UringKilledUnderLoad)$$' ./integration
 	UNIO_TEST_LONG=1 $(GO) test -count=1 -timeout 1h -run '^TestRandomFaults$$' ./imagestore/registry
 	UNIO_TEST_LONG=1 $(GO) test -count=1 -timeout 1h -run '^(TestRandomGenerations|TestMemory)$$' ./unionfs/dirlower
 	UNIO_TEST_LONG=1 $(GO) test -count=1 -timeout 1h ./integration/corpus

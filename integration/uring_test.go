@@ -111,7 +111,11 @@ func TestUringKilledUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	for range 5 {
+	deaths := 5
+	if long() {
+		deaths = 60
+	}
+	for range deaths {
 		time.Sleep(300 * time.Millisecond)
 		s.murder()
 		soon(t, "a worker", func() { awaitSteps(steps) })
