@@ -36,8 +36,8 @@ func (s *stage) fileWorks() []fsWork {
 			name: "untar", title: "untar 5,000 files", fresh: true, ready: s.readyTar, do: s.untar,
 			goals: ratio(fuseOverlay, 0.6, 0.33),
 		},
-		{name: "cpin", title: "cp -r of /usr/include into it", fresh: true, do: s.cpIn, goals: ratio(overlayfs, 1.25, 1.05)},
-		{name: "cpout", title: "cp -r of /usr/include out of a new mount", do: s.cpOut, goals: ratio(overlayfs, 1.25, 1.05)},
+		{name: "cpin", long: true, title: "cp -r of /usr/include into it", fresh: true, do: s.cpIn, goals: ratio(overlayfs, 1.25, 1.05)},
+		{name: "cpout", long: true, title: "cp -r of /usr/include out of a new mount", do: s.cpOut, goals: ratio(overlayfs, 1.25, 1.05)},
 		{
 			name: "rmnew", title: "rm -rf of 10,000 new files", fresh: true,
 			ready: func(ctx context.Context, t *trial) error {

@@ -47,7 +47,7 @@ func (at place) own(name string) string { return filepath.Join(orElse(at.disk, a
 type view struct {
 	dir, upper string
 	servers    func(ctx context.Context) []int
-	requests   func(ctx context.Context) (int64, error) // nil: cannot tell
+	requests   func(ctx context.Context) (map[string]int64, error) // nil: cannot tell
 	close      func(ctx context.Context) error
 }
 
@@ -96,9 +96,9 @@ func (s *stage) ours(name, transport string, options ...string) filesystem {
 			return nil, errors.Join(err, v.close(ctx))
 		}
 		v.servers = func(context.Context) []int { return []int{st.Process.Pid} }
-		v.requests = func(ctx context.Context) (int64, error) {
+		v.requests = func(ctx context.Context) (map[string]int64, error) {
 			st, err := s.statsOf(ctx, p.store, dir)
-			return st.Total, err
+			return st.Requests, err
 		}
 		return v, nil
 	}}

@@ -25,6 +25,7 @@ type sample struct {
 	clientRSS int64 // bytes; 0: less than can be told
 	serverRSS int64 // bytes; 0: no server
 	requests  int64 // -1: not counted
+	byOp      map[string]int64
 	disk      int64 // bytes of new disk
 	ops       int64
 	bytes     int64
@@ -34,13 +35,13 @@ type sample struct {
 type readings struct {
 	cpu      map[int]time.Duration // of each server process
 	memory   int64                 // peak, of all server processes together
-	requests int64
+	requests map[string]int64
 	disk     int64
 }
 
 // readings reads the counters; before a run it also resets the peaks.
 func (c contestant) readings(ctx context.Context, before bool) (r readings, err error) {
-	r.cpu, r.requests = map[int]time.Duration{}, -1
+	r.cpu = map[int]time.Duration{}
 	if c.requests != nil {
 		if r.requests, err = c.requests(ctx); err != nil {
 			return r, err
@@ -75,10 +76,25 @@ func (t *trial) sample(before, after readings) sample {
 	for pid, cpu := range after.cpu {
 		s.serverCPU += cpu - before.cpu[pid]
 	}
-	if after.requests >= 0 {
-		s.requests = after.requests - max(before.requests, 0)
+	if after.requests != nil {
+		s.requests, s.byOp = caused(before.requests, after.requests)
 	}
 	return s
+}
+
+// caused are the requests between two counts, without those that the kernel
+// sends in its own time.
+func caused(before, after map[string]int64) (sum int64, byOp map[string]int64) {
+	byOp = map[string]int64{}
+	for op, n := range after {
+		n -= before[op]
+		if n == 0 || op == "FORGET" || op == "BATCH_FORGET" || op == "INTERRUPT" {
+			continue
+		}
+		byOp[op] = n
+		sum += n
+	}
+	return sum, byOp
 }
 
 // cpuTime is what a process and the children it has waited for have used.

@@ -119,7 +119,7 @@ func readThrough(c *clock, args []string) error {
 		return err
 	}
 	defer f.Close()
-	buf, sum := make([]byte, 1<<20), int64(0)
+	buf, sum := make([]byte, 128<<10), int64(0) // as cat(1)
 	for {
 		n, err := f.Read(buf)
 		sum += int64(n)

@@ -187,6 +187,10 @@ func (d *debianRecipe) finish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Git's index knows the numbers and the change times of files: nobody's are those.
+	if _, err := peers.Run(ctx, "chown", "-hR", "0:0", filepath.Join(d.dir, "lower/3/srv/repo")); err != nil {
+		return errors.Join(err, u.Close())
+	}
 	_, err = peers.Run(ctx, "cp", "-a", u.Dir, filepath.Join(d.dir, "flat"))
 	if err = errors.Join(err, u.Close()); err != nil {
 		return err

@@ -18,23 +18,24 @@ type result struct {
 // line is one contestant of a result. Times are in milliseconds, sizes in
 // bytes; all are medians of its rounds.
 type line struct {
-	Name      string    `json:"name"`
-	Rounds    int       `json:"rounds"`
-	Wall      float64   `json:"wall_ms"`
-	All       []float64 `json:"all_ms"`
-	Ratio     float64   `json:"ratio"` // to the first contestant that ran: the median of same-round ratios,
-	Low       float64   `json:"ratio_low"`
-	High      float64   `json:"ratio_high"`
-	ClientCPU float64   `json:"client_cpu_ms"`
-	ServerCPU float64   `json:"server_cpu_ms"`
-	ClientRSS int64     `json:"client_peak_rss_bytes"`
-	ServerRSS int64     `json:"server_peak_rss_bytes,omitempty"`
-	Requests  *int64    `json:"requests,omitempty"`
-	Disk      int64     `json:"new_disk_bytes,omitempty"`
-	Each      float64   `json:"op_us,omitempty"`
-	Rate      float64   `json:"bytes_per_second,omitempty"`
-	Missing   string    `json:"left_out,omitempty"` // why it did not run
-	Failed    []string  `json:"failed,omitempty"`   // what went wrong in rounds that do not count
+	Name      string           `json:"name"`
+	Rounds    int              `json:"rounds"`
+	Wall      float64          `json:"wall_ms"`
+	All       []float64        `json:"all_ms"`
+	Ratio     float64          `json:"ratio"` // to the first contestant that ran: the median of same-round ratios,
+	Low       float64          `json:"ratio_low"`
+	High      float64          `json:"ratio_high"`
+	ClientCPU float64          `json:"client_cpu_ms"`
+	ServerCPU float64          `json:"server_cpu_ms"`
+	ClientRSS int64            `json:"client_peak_rss_bytes"`
+	ServerRSS int64            `json:"server_peak_rss_bytes,omitempty"`
+	Requests  *int64           `json:"requests,omitempty"`
+	ByOp      map[string]int64 `json:"requests_by_operation,omitempty"` // of the last round
+	Disk      int64            `json:"new_disk_bytes,omitempty"`
+	Each      float64          `json:"op_us,omitempty"`
+	Rate      float64          `json:"bytes_per_second,omitempty"`
+	Missing   string           `json:"left_out,omitempty"` // why it did not run
+	Failed    []string         `json:"failed,omitempty"`   // what went wrong in rounds that do not count
 
 	samples map[int]sample // by round
 }
@@ -113,7 +114,7 @@ func (l *line) conclude(first *line) {
 		l.Each = l.median(opTime.of) * 1e6
 	}
 	if n := int64(l.median(requests.of)); n >= 0 {
-		l.Requests = &n
+		l.Requests, l.ByOp = &n, l.samples[slices.Max(l.rounds())].byOp
 	}
 }
 

@@ -104,8 +104,8 @@ func (s *stage) unioStep(store func() string, args ...string) step {
 
 // mountStats is what the bench needs of `unio mount --stats`.
 type mountStats struct {
-	Total   int64 `json:"total"`
-	Process struct {
+	Requests map[string]int64 `json:"requests"` // by operation
+	Process  struct {
 		Pid       int    `json:"pid"`
 		Transport string `json:"transport"`
 	} `json:"process"`

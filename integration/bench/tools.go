@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -22,6 +23,7 @@ func (s *stage) toolWorks() []workload {
 	}
 	for i := range list {
 		list[i].prepare = all(k.prepare, list[i].prepare)
+		list[i].long = !slices.Contains([]string{"load", "save", "commit", "run", "build"}, list[i].name)
 	}
 	return list
 }

@@ -36,9 +36,10 @@ type contestant struct {
 	close                  func(ctx context.Context) error // after the last round; may be nil
 	// servers are the processes that serve it; what they take is measured, too.
 	// It is asked before and after work; may be nil.
-	servers  func(ctx context.Context) []int
-	requests func(ctx context.Context) (int64, error) // that the server has answered; nil: not counted
-	disk     func() (int64, error)                    // bytes it takes of the disk, before and after work; may be nil
+	servers func(ctx context.Context) []int
+	// requests are those that the server has answered, by operation; nil: not counted.
+	requests func(ctx context.Context) (map[string]int64, error)
+	disk     func() (int64, error) // bytes it takes of the disk, before and after work; may be nil
 }
 
 // one runs one contestant once and notes what came of it. One that fails may
