@@ -65,9 +65,14 @@ func (s *stage) used(start time.Time) time.Duration { return time.Since(start) -
 // timed prepares and runs a workload, in its share of the time.
 func (s *stage) timed(ctx context.Context, w workload, share func() time.Duration) (*result, error) {
 	start, making := time.Now(), s.making
+	defer func() {
+		if err := w.close(); err != nil { // what stays is unmounted at the end
+			s.note("%s: %s", w.name, reason(err))
+		}
+	}()
 	if w.prepare != nil {
 		if err := w.prepare(ctx); err != nil {
-			return nil, errors.Join(fmt.Errorf("%s: %w", w.name, err), w.close())
+			return nil, fmt.Errorf("%s: %w", w.name, err)
 		}
 	}
 	r, err := w.run(ctx, pace{rounds: s.rounds, least: s.least, limit: share(), hasty: s.tiny})

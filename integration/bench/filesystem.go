@@ -53,9 +53,9 @@ type view struct {
 
 // filesystems are all contestants, ours first.
 func (s *stage) filesystems() []filesystem {
-	list := []filesystem{s.ours(oursDev, "dev"), s.ours(oursRing, "uring")}
+	list := []filesystem{s.ours(oursDev, "dev")}
 	for _, f := range []filesystem{
-		{overlayfs, mountOverlay}, {fuseOverlay, mountFuse(fuseOverlay, layerOptions)}, {unionfsFuse, mountUnionfs}, {native, s.mountNative},
+		s.ours(oursRing, "uring"), {overlayfs, mountOverlay}, {fuseOverlay, mountFuse(fuseOverlay, layerOptions)}, {unionfsFuse, mountUnionfs}, {native, s.mountNative},
 	} {
 		if s.wants(f.name) {
 			list = append(list, f)
@@ -116,8 +116,13 @@ func (s *stage) unmountOurs(ctx context.Context, p *picture, dir, container, dis
 // does not wait for ever.
 func (s *stage) patientUmount(ctx context.Context, store, dir string) error {
 	for range 10 {
-		if _, err := s.unio(ctx, store, "umount", dir); err == nil {
+		_, err := s.unio(ctx, store, "umount", dir)
+		if err == nil {
 			return nil
+		}
+		s.note("umount: %s", reason(err))
+		if text, err := os.ReadFile("/proc/self/mounts"); err == nil && !strings.Contains(string(text), " "+dir+" ") {
+			return nil // it went all the same
 		}
 		time.Sleep(200 * time.Millisecond)
 	}

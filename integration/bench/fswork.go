@@ -51,7 +51,10 @@ func (s *stage) filesystemWork(w fsWork) workload {
 	}
 	list := s.filesystems()
 	if w.writeback {
-		list = slices.Insert(list, 2, s.ours("unio (dev, writeback)", "dev", writebackOpt), s.ours("unio (uring, writeback)", "uring", writebackOpt))
+		list = slices.Insert(list, 1, s.ours("unio (dev, writeback)", "dev", writebackOpt))
+		if s.wants(oursRing) {
+			list = slices.Insert(list, 3, s.ours("unio (uring, writeback)", "uring", writebackOpt))
+		}
 	}
 	load := workload{name: w.name, title: w.title, cold: w.cold, rounds: w.rounds, long: w.long, goals: slices.Clone(w.goals), prepare: func(ctx context.Context) error {
 		_, err := w.image(ctx)

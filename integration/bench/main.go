@@ -93,7 +93,7 @@ func (o options) normal() options {
 	case o.quick:
 		rounds, least, limit = 2, 1, 140*time.Second
 		if o.peers == nil {
-			o.peers = []string{overlayfs, fuseOverlay, "docker", "podman"}
+			o.peers = []string{oursRing, overlayfs, fuseOverlay, "docker", "podman"}
 		}
 	}
 	if o.rounds == 0 {

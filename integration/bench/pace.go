@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"time"
 )
@@ -41,12 +40,12 @@ func (w workload) run(ctx context.Context, p pace) (*result, error) {
 			w.one(ctx, c.result, round, who, p.hasty)
 			c.spent[who.name] += time.Since(began)
 			if ctx.Err() != nil {
-				return nil, errors.Join(ctx.Err(), w.close())
+				return nil, ctx.Err()
 			}
 		}
 	}
 	c.result.conclude(w.goals)
-	return c.result, w.close()
+	return c.result, nil
 }
 
 // next are the contestants of a round. One that takes many times as long as the
