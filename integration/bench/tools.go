@@ -61,6 +61,15 @@ func (k *kit) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if k.tiny { // the tools get less
+		root, err := k.root(ctx)
+		if err != nil {
+			return err
+		}
+		if _, err := k.unio(ctx, p.store, "import", "-q", root, k.image); err != nil {
+			return err
+		}
+	}
 	archive := k.path("image.tar")
 	if _, err := k.unio(ctx, p.store, "save", "-o", archive, k.image); err != nil {
 		return err

@@ -78,7 +78,26 @@ func (k *kit) serve(ctx context.Context, compression string) (string, error) {
 const rootImage = "localhost/root:1"
 
 // root returns the tar of a small Debian root.
-func (k *kit) root(ctx context.Context) (string, error) { return debian.Root(ctx, debian.Base) }
+func (k *kit) root(ctx context.Context) (string, error) {
+	if k.tiny {
+		return k.smallRoot(ctx)
+	}
+	return debian.Root(ctx, debian.Base)
+}
+
+// smallRoot has busybox and nothing else.
+func (k *kit) smallRoot(ctx context.Context) (string, error) {
+	path := k.path("root.tar")
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	_, err := peers.Run(ctx, "sh", "-ec", `
+		mkdir -p "$0/bin" "$0/etc" "$0/tmp" && cp "$(command -v busybox)" "$0/bin/busybox"
+		for name in sh echo true cat mkdir rm; do ln "$0/bin/busybox" "$0/bin/$name"; done
+		echo root:x:0:0:root:/:/bin/sh >"$0/etc/passwd"
+		tar -C "$0" --numeric-owner -cf "$1" .`, k.path("root"), path)
+	return path, err
+}
 
 // giveRoot imports the root into all stores, once.
 func (k *kit) giveRoot(ctx context.Context) error {
