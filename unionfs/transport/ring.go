@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"sync"
@@ -37,6 +38,7 @@ type rings struct {
 	payload int               // bytes of a buffer
 	todo    chan func() error // steps of the start, for the reserve's thread
 	done    chan error
+	refused error          // why the kernel did not take an entry
 	ready   bool           // all steps done: the kernel sends requests
 	threads sync.WaitGroup // the reserve's and the workers
 }
@@ -125,19 +127,27 @@ func (rs *rings) allocate(payload int) error {
 
 // register offers the reserve to the kernel, whereupon it sends requests
 // there. After an error it goes on by /dev/fuse instead (fs/fuse/dev_uring.c,
-// fuse_uring_cmd); entries that were registered then wait for the end of the
-// connection.
+// fuse_uring_cmd). That is so as long as a queue has no entry at all; with too
+// few it uses the rings nevertheless.
 func (rs *rings) register() error {
 	err := rs.do(func() error {
 		for i, e := range rs.waiting {
 			rs.ring.register(e, rs.pool.dev.fd, i)
 		}
-		rs.ready = true
 		if err := rs.ring.enter(0, 0); err != nil {
 			return err
 		}
 		// A command that is taken has no completion before the first request.
-		return rs.takeAll()
+		if err := rs.takeAll(); err != nil {
+			return err
+		}
+		for _, q := range rs.queues {
+			if q.entries == 0 {
+				return rs.refused
+			}
+		}
+		rs.ready = true
+		return nil
 	})
 	close(rs.todo)
 	return err
@@ -192,13 +202,20 @@ func (rs *rings) closeReserve() {
 func (rs *rings) takeAll() error {
 	for {
 		i, err, ok := rs.ring.next()
-		if !ok || err != nil {
+		if !ok || errors.Is(err, errGone) {
 			return err
 		}
 		e := rs.waiting[i]
 		rs.waiting[i] = nil
 		rs.free = append(rs.free, i)
 		e.queue.reserve--
+		if err != nil { // the kernel does not take it
+			e.queue.entries--
+			e.free()
+			rs.refused = err
+			rs.pool.dev.log.Warn("less room for requests", "dir", rs.pool.dev.dir, "cpu", e.queue.cpu, "err", err)
+			continue
+		}
 		e.queue.working.Add(1)
 		if err := rs.refill(e.queue); err != nil {
 			rs.pool.dev.log.Error("no further room for requests", "dir", rs.pool.dev.dir, "cpu", e.queue.cpu, "err", err)
