@@ -46,7 +46,7 @@ func (s *stage) fileWorks() []fsWork {
 			do: script("rm -rf created"), goals: ratio(fuseOverlay, 0.6, 0.4),
 		},
 		{
-			name: "rmlower", title: "rm -rf of 10,000 files from below", fresh: true, copies: many,
+			name: "rmlower", long: true, title: "rm -rf of 10,000 files from below", fresh: true, copies: many,
 			do: script("rm -rf srv/many"), goals: ratio(fuseOverlay, 0.6, 0.4),
 		},
 		{

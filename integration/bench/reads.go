@@ -62,7 +62,7 @@ func (s *stage) stormWorks() []fsWork {
 		}
 		list = append(list, cold, fsWork{
 			name: "open" + threads, title: "open, read 4 KiB, close of every file again, threads: " + threads,
-			kept: true, ready: open, do: open, long: threads != "8", goals: ratio(overlayfs, 1, 1),
+			kept: true, ready: open, do: open, long: true, goals: ratio(overlayfs, 1, 1),
 		})
 	}
 	return list
@@ -88,7 +88,7 @@ func (s *stage) largeWorks() []fsWork {
 	warm, cold := fmt.Sprint(s.scale(50_000)), fmt.Sprint(s.scale(2_000))
 	return []fsWork{
 		{name: "seqreadcold", long: true, title: "sequential read of 1 GiB", cold: true, rounds: 4, do: large("seqread")},
-		{name: "seqread", title: "sequential read of 1 GiB again", kept: true, ready: large("seqread"), do: large("seqread"), goals: ratio(overlayfs, 1.4, 1.4)},
+		{name: "seqread", long: true, title: "sequential read of 1 GiB again", kept: true, ready: large("seqread"), do: large("seqread"), goals: ratio(overlayfs, 1.4, 1.4)},
 		{name: "randreadcold", long: true, title: "random reads of 4 KiB, " + cold, cold: true, do: large("randread", cold)},
 		{name: "randread", long: true, title: "random reads of 4 KiB again, " + warm, kept: true, ready: large("seqread"), do: large("randread", warm)},
 		{name: "mmapcold", long: true, title: "1 GiB read through a mapping", cold: true, rounds: 4, do: large("mmap")},
