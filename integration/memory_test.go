@@ -99,8 +99,11 @@ func TestWalkMemory(t *testing.T) {
 			t.Errorf("%s files, want %d", out, n)
 		}
 		walked := memoryOf(t, pid)
-		if budget := 24<<20 + 150*int64(n); walked.total() > budget { // 400 MiB would be 400 bytes a file
+		if budget := 24<<20 + 120*int64(n); walked.total() > budget { // 400 MiB would be 400 bytes a file
 			t.Errorf("%s: after a walk of %d files %v, budget %d KiB", kind, n, walked, budget>>10)
+		}
+		if own := 16<<20 + 4*int64(n); walked.anon > own { // a count for each, and no garbage
+			t.Errorf("%s: after a walk of %d files %v, budget %d KiB anonymous", kind, n, walked, own>>10)
 		}
 		left := b.forgotten(pid, first.total()+32<<20)
 		t.Logf("%s: %v; after a walk of %d files %v; when they are forgotten %v", kind, first, n, walked, left)

@@ -3,6 +3,7 @@ package unionfs
 import (
 	"runtime"
 	"runtime/debug"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,4 +20,9 @@ func PrepareProcess() {
 	// A request that waits in a page fault of a mapped index keeps its
 	// scheduler slot; with as many slots as CPUs a few of them stop the mount.
 	runtime.GOMAXPROCS(2 * runtime.NumCPU())
+	time.AfterFunc(settled, debug.FreeOSMemory)
 }
+
+// settled is when what starting took, for reading images and options, is given
+// back: a server may be idle for the rest of its life.
+const settled = 2 * time.Second
