@@ -91,7 +91,7 @@ func (p *pool) loop(r *reader) {
 		}
 		if n > safe {
 			safe = len(r.in)
-			populate(r.in[n:])
+			r.populateFrom(n)
 		}
 		if p.waiting.Add(-1) == 0 {
 			p.reinforce(binary.NativeEndian.Uint32(r.in[4:]))
