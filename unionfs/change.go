@@ -21,9 +21,6 @@ func (fs *filesystem) setattrTo(in *fuse.SetAttrIn, st *cow.Stat, out *fuse.Attr
 	if fs.ids != nil {
 		fs.ids.mapOwner(in)
 	}
-	if in.Valid&fuse.FATTR_MODE != 0 && in.Mode&setID != 0 {
-		fs.direct.mark(merge.Ino(in.NodeId))
-	}
 	if err := fs.cow.Setattr(merge.Ino(in.NodeId), fs.changeOf(in), st); err != nil {
 		return fs.status("setattr", in.NodeId, err)
 	}
@@ -103,28 +100,18 @@ func (fs *filesystem) createTo(h *fuse.InHeader, name string, what cow.New, st *
 	return fuse.OK
 }
 
-// Mknod answers MKNOD.
+// Mknod answers MKNOD, which also stands for CREATE.
 func (fs *filesystem) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out *fuse.EntryOut) fuse.Status {
 	return fs.create(&in.InHeader, name, cow.New{Mode: in.Mode, Rdev: userDev(in.Rdev), Umask: in.Umask}, out)
 }
 
-// Create answers CREATE. Where nobody writes past the cache the kernel may as
-// well send MKNOD and open without asking.
-func (fs *filesystem) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
-	var st cow.Stat
-	return fs.createOpen(in, name, &st, out)
+// Create answers CREATE: the kernel then sends MKNOD and opens without asking.
+func (fs *filesystem) Create(<-chan struct{}, *fuse.CreateIn, string, *fuse.CreateOut) fuse.Status {
+	return fuse.ENOSYS
 }
 
-func (fs *filesystem) createOpen(in *fuse.CreateIn, name string, st *cow.Stat, out *fuse.CreateOut) fuse.Status {
-	if fs.direct.handle == 0 {
-		return fuse.ENOSYS
-	}
-	what := cow.New{Mode: unix.S_IFREG | in.Mode&0o7777, Umask: in.Umask}
-	fs.direct.opened(in, out)
-	return fs.createTo(&in.InHeader, name, what, st, &out.EntryOut)
-}
-
-// Tmpfile answers TMPFILE.
+// Tmpfile answers TMPFILE. It is the one request that opens; the handle is
+// never looked at.
 func (fs *filesystem) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
 	if fs.cow == nil {
 		return fuse.EROFS
@@ -135,8 +122,8 @@ func (fs *filesystem) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.Cr
 	if err := fs.cow.Tmpfile(merge.Ino(in.NodeId), what, &st); err != nil {
 		return fs.status("tmpfile", in.NodeId, err)
 	}
-	fs.direct.opened(in, out)
 	fs.entry(&out.EntryOut, &st)
+	out.OpenFlags = fuse.FOPEN_KEEP_CACHE
 	return fuse.OK
 }
 
@@ -208,9 +195,6 @@ func (fs *filesystem) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, name stri
 	}
 	if cow.IsACL(name) && !fs.acl {
 		return fuse.Status(unix.ENOTSUP)
-	}
-	if name == capabilities {
-		fs.direct.mark(merge.Ino(in.NodeId))
 	}
 	err := fs.cow.Setxattr(merge.Ino(in.NodeId), name, value, fs.setxattrFlags(in, name))
 	if err == nil && in.SetXAttrFlags&setxattrKillSetgid != 0 {

@@ -74,13 +74,7 @@ func (fs *filesystem) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (u
 		Foreign:   fs.foreign(&in.InHeader),
 		KeepMtime: fs.writeback && in.WriteFlags&fuse.WRITE_CACHE != 0,
 	}
-	var n int
-	var err error
-	if in.Fh != 0 {
-		n, err = fs.writeDirect(in, data, how)
-	} else {
-		n, err = fs.cow.Write(merge.Ino(in.NodeId), data, int64(in.Offset), how)
-	}
+	n, err := fs.cow.Write(merge.Ino(in.NodeId), data, int64(in.Offset), how)
 	return uint32(max(n, 0)), fs.status("write", in.NodeId, err)
 }
 

@@ -32,7 +32,6 @@ type filesystem struct {
 	writeback   bool
 	acl         bool
 	labels      bool // SELinux is at work
-	direct      direct
 
 	trim      merge.Trimmer // the lower, if it can; else nil
 	forgotten atomic.Uint64 // nodes
@@ -46,7 +45,6 @@ func newFilesystem(o *Options) *filesystem {
 		ids: o.IDs, valid: validity(o.Timeout), staticNlink: o.StaticNlink, noXattrs: o.NoXattrs,
 		writeback: o.Cow != nil && o.Writeback, acl: o.ACL, labels: hasLabels(),
 	}
-	fs.direct.handle = newHandle(o)
 	fs.trim, _ = o.Lower.(merge.Trimmer)
 	if o.Cow != nil {
 		fs.tree = o.Cow

@@ -56,7 +56,6 @@ const (
 	opRelease     = 18
 	opGetxattr    = 22
 	opReaddir     = 28
-	opCreate      = 35
 	opInterrupt   = 36
 	opBatchForget = 42
 	opReaddirplus = 44
@@ -92,7 +91,7 @@ func argsOf(op uint32) (size int, ok bool) {
 		return 0, true
 	case opMkdir, opGetxattr:
 		return 8, true
-	case opGetattr, opMknod, opCreate:
+	case opGetattr, opMknod:
 		return 16, true
 	case opRelease:
 		return 24, true

@@ -44,8 +44,6 @@ func (d *inPlace) answer(t *task, data, body []byte) (int, fuse.Status) {
 		return d.write(t, data, body)
 	case opMknod, opMkdir:
 		return d.make(t, data, body)
-	case opCreate:
-		return d.create(t, data, body)
 	case opRelease:
 		d.fs.Release(nil, args[fuse.ReleaseIn](t))
 		return 0, fuse.OK
@@ -154,18 +152,6 @@ func (d *inPlace) make(t *task, data, body []byte) (int, fuse.Status) {
 		return 0, notHere
 	}
 	return n, d.fs.createTo(t.head(), strings.Clone(name), what, &t.st, out)
-}
-
-func (d *inPlace) create(t *task, data, body []byte) (int, fuse.Status) {
-	name, ok := t.take(data)
-	if !ok {
-		return 0, notHere
-	}
-	out, n, ok := place[fuse.CreateOut](body)
-	if !ok {
-		return 0, notHere
-	}
-	return n, d.fs.createOpen(args[fuse.CreateIn](t), strings.Clone(name), &t.st, out)
 }
 
 func (d *inPlace) remove(t *task, data []byte) (int, fuse.Status) {

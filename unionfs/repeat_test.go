@@ -154,10 +154,6 @@ func changes() map[string]func(w *twice, unique uint64) fuse.Status {
 		"mknod": func(w *twice, unique uint64) fuse.Status {
 			return w.Mknod(nil, &fuse.MknodIn{InHeader: header(unique, rootNode), Mode: unix.S_IFREG | 0o4751}, "n", &fuse.EntryOut{})
 		},
-		"create": func(w *twice, unique uint64) fuse.Status {
-			in := fuse.CreateIn{InHeader: header(unique, rootNode), Mode: unix.S_IFREG | 0o751, Flags: unix.O_WRONLY}
-			return w.Create(nil, &in, "n", &fuse.CreateOut{})
-		},
 		"mkdir": func(w *twice, unique uint64) fuse.Status {
 			return w.Mkdir(nil, &fuse.MkdirIn{InHeader: header(unique, rootNode), Mode: 0o751}, "n", &fuse.EntryOut{})
 		},

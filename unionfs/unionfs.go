@@ -2,8 +2,8 @@
 // requests into calls on package cow or, for a read-only mount, on the lower
 // alone.
 //
-// The server is stateless, like an NFS server. OPEN, OPENDIR, FLUSH and ACCESS
-// are answered ENOSYS, whereupon the kernel stops asking; there are
+// The server is stateless, like an NFS server. OPEN, OPENDIR, CREATE, FLUSH
+// and ACCESS are answered ENOSYS, whereupon the kernel stops asking; there are
 // no file handles, and every read and write goes by node number. The kernel's
 // dentry, attribute and page caches are the only cache, and as nobody else
 // changes what is below, what it has seen stays valid until it changes it
@@ -93,7 +93,6 @@ func Mount(o Options) (*Server, error) {
 		o.Cow.OnListing(s.dropListing(o.Log))
 	}
 	fs := newFilesystem(&o)
-	fs.direct.drop = s.dropAttributes(o.Log)
 	handler := newInPlace(fs, o.Lower, fuse.NewProtocolServer(fs, protocolOptions(&o)))
 	var how transport.ServeOptions
 	if o.Ledger != nil {
@@ -148,17 +147,6 @@ func (s *Server) dropListing(log *slog.Logger) func(merge.Ino) {
 		err := s.dev.InvalidateInode(uint64(folder), 0, 0)
 		if err != nil && !errors.Is(err, unix.ENOENT) {
 			log.Warn("cannot drop the listing of a moved folder", "ino", uint64(folder), "err", err)
-		}
-	}
-}
-
-// dropAttributes returns what makes the kernel ask for the attributes of a node
-// again.
-func (s *Server) dropAttributes(log *slog.Logger) func(merge.Ino) {
-	return func(ino merge.Ino) {
-		err := s.dev.InvalidateInode(uint64(ino), -1, 0)
-		if err != nil && !errors.Is(err, unix.ENOENT) {
-			log.Warn("cannot drop the attributes of a file", "ino", uint64(ino), "err", err)
 		}
 	}
 }

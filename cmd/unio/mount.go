@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -129,38 +128,12 @@ func (e *env) mountTarget(ctx context.Context, t *target, name string, o contain
 	o.Server = e.command("serve", "--", shownTarget(o), o.Dir)
 	o.Keeper = e.command("keep", "--", shownTarget(o), o.Dir)
 	m, err := cs.Mount(ctx, o)
-	if err == nil && !m.ReadOnly {
-		openSomething(m.Dir)
-	}
 	if err != nil && fresh {
 		if rmErr := cs.Remove(context.WithoutCancel(ctx), o.Container, container.RemoveOptions{}); rmErr != nil {
 			e.log.Warn("the new container stays", "container", o.Container.Name, "err", rmErr)
 		}
 	}
 	return m, err
-}
-
-// openSomething opens a file of a new mount. By the first OPEN the kernel learns
-// that the server needs to hear of none; up to then it sends a RELEASE for
-// every file that is made and closed. Where a program runs in the mount, its
-// start does that; here somebody may unpack an archive first. An image
-// without any of these files goes without.
-func openSomething(dir string) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return
-	}
-	defer root.Close()
-	for _, name := range []string{"etc/passwd", "usr/lib/os-release", "bin/busybox"} {
-		// No device or pipe of a stranger's image is opened, and no link followed out of it.
-		if st, err := root.Lstat(name); err != nil || !st.Mode().IsRegular() {
-			continue
-		}
-		if f, err := root.Open(name); err == nil {
-			f.Close()
-			return
-		}
-	}
 }
 
 // shownTarget is what the process list shows of a mount's target.

@@ -22,10 +22,10 @@ func pattern(n int) []byte {
 	return b
 }
 
-// TestCreatorsWritesAreSeen has one descriptor write a file that it made while
-// others read it, through the page cache and through mappings: whatever is
-// below the size must be what was written.
-func TestCreatorsWritesAreSeen(t *testing.T) {
+// TestGrowingFile has one descriptor write a file that it made while others
+// read it, through the page cache and through mappings: whatever is below the
+// size must be what was written. Writing past the page cache fails here.
+func TestGrowingFile(t *testing.T) {
 	r := newRig(t, "echo x > lower")
 	r.mount(false)
 	r.run("cat lower")
@@ -101,8 +101,8 @@ func readByMapping(f *os.File) ([]byte, error) {
 	return bytes.Clone(mem), nil
 }
 
-// TestCreatorAndMapping has a file's creator and a mapping write by turns.
-func TestCreatorAndMapping(t *testing.T) {
+// TestFileAndMapping has a descriptor and a mapping write by turns.
+func TestFileAndMapping(t *testing.T) {
 	r := newRig(t, "echo x > lower")
 	r.mount(false)
 	path := filepath.Join(r.dir, "file")
@@ -144,10 +144,10 @@ func TestCreatorAndMapping(t *testing.T) {
 	}
 }
 
-// TestCreatorTakesRights: a write takes set-id bits and capabilities away also
+// TestWriteTakesRights: a write takes set-id bits and capabilities away also
 // when they came after the file was opened, and the mode that the kernel goes
 // by at an exec is the new one.
-func TestCreatorTakesRights(t *testing.T) {
+func TestWriteTakesRights(t *testing.T) {
 	r := newRig(t, "mkdir d; chmod 777 d")
 	r.mount(false)
 	out := r.run(`python3 -c '
