@@ -23,7 +23,7 @@ func (s *stage) toolWorks() []workload {
 	}
 	for i := range list {
 		list[i].prepare = all(k.prepare, list[i].prepare)
-		list[i].long = !slices.Contains([]string{"load", "save", "commit", "run", "build"}, list[i].name)
+		list[i].long = !slices.Contains([]string{"commit", "run", "build"}, list[i].name)
 	}
 	return list
 }
