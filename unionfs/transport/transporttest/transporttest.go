@@ -29,18 +29,28 @@ func Chosen() transport.Kind {
 // Settle writes [Chosen] into the environment, for programs that a test starts.
 func Settle() error { return os.Setenv(Variable, string(Chosen())) }
 
-// NeedUring skips a test where FUSE over io_uring cannot be used. Root turns the
-// kernel's parameter on for it, and leaves it on: others may be using it.
+// NeedUring skips a test where FUSE over io_uring cannot be used; in a run that
+// must not skip ($UNIO_TEST_REQUIRE) on a kernel that has it, the test fails. Root
+// turns the kernel's parameter on, and leaves it on: others may be using it.
 func NeedUring(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() == 0 {
 		if err := transport.EnableUring(); err != nil {
-			t.Skipf("needs FUSE over io_uring: %v", err)
+			lack(t, err)
 		}
 	}
 	if err := transport.UringUsable(); err != nil {
-		t.Skipf("needs FUSE over io_uring: %v", err)
+		lack(t, err)
 	}
+}
+
+func lack(t testing.TB, err error) {
+	t.Helper()
+	_, absent := os.Stat("/sys/module/fuse/parameters/enable_uring")
+	if absent == nil && os.Getenv("UNIO_TEST_REQUIRE") == "all" {
+		t.Fatalf("the kernel has FUSE over io_uring, but it cannot be used: %v", err)
+	}
+	t.Skipf("needs FUSE over io_uring: %v", err)
 }
 
 // Each runs a test over /dev/fuse and over io_uring.
