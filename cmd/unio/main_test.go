@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -25,6 +26,12 @@ import (
 func TestMain(m *testing.M) {
 	if strings.HasPrefix(os.Args[0], "/proc/self/fd/") {
 		main() // started by nsenter (container/runner), which gives it no name
+	}
+	if filepath.Base(os.Args[0]) != "unio" {
+		if err := transporttest.Settle(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 	}
 	testscript.Main(m, map[string]func(){
 		"unio": main,
