@@ -335,7 +335,10 @@ func TestReadDataSize(t *testing.T) {
 		data []byte
 		ok   bool
 	}{
-		{buf.Bytes(), true}, {buf.Bytes()[:buf.Len()-1], false}, {buf.Bytes()[:100], false}, {nil, false},
+		{buf.Bytes(), true},
+		{buf.Bytes()[:buf.Len()-1], false},
+		{buf.Bytes()[:100], false},
+		{nil, false},
 		{append([]byte("X"), buf.Bytes()[1:]...), false},
 	} {
 		must(t, os.WriteFile(path, c.data, 0o600))
