@@ -62,7 +62,7 @@ func TestBenchSmoke(t *testing.T) {
 		need(t, tool, err == nil)
 	}
 	t.Setenv("UNIO", unioUnderTest(t))
-	o := options{tiny: true, dir: os.TempDir(), cache: t.TempDir(), only: regexp.MustCompile(""), peers: smokePeers}.normal()
+	o := options{tiny: true, dir: t.TempDir(), cache: t.TempDir(), only: regexp.MustCompile(""), peers: smokePeers}.normal()
 	var log strings.Builder
 	s, err := newStage(o, &log)
 	if err != nil {
