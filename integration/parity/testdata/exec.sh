@@ -22,7 +22,7 @@ docker logs --since 1h up
 docker logs --until 1h up
 docker top nosuch
 docker top up -o args
-docker top up -o pid,args | sed 's/[0-9]* *//' | head -2
+docker top up -o pid,args | sed 's/[0-9]* *//' | grep -v ^sleep
 docker inspect -f '{{.State.Status}} {{.State.Running}} {{.State.ExitCode}} {{.Config.Tty}} {{.Config.Cmd}} {{.HostConfig.LogConfig.Type}} {{.HostConfig.RestartPolicy.Name}}' up
 docker kill -s USR1 nosuch
 docker stop up
