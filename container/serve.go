@@ -273,7 +273,8 @@ func (w *served) serve(control *os.File, signals <-chan os.Signal) error {
 		case err := <-done:
 			return err
 		case <-keep:
-			if err := w.keep(w.task.Keeper[0]); err != nil {
+			err := w.keep(w.task.Keeper[0])
+			if err != nil && !errors.Is(err, os.ErrClosed) { // closed: the mount ends just now
 				w.log.Error("nobody keeps this mount", "err", err)
 				keep = time.After(keeperPause)
 			}

@@ -180,7 +180,9 @@ func (w *overlayServer) wait() error {
 		case <-keep:
 			keep = nil
 			if err := w.keep(); err != nil {
-				w.log.Error("nobody keeps this mount", "err", err)
+				if !errors.Is(err, os.ErrClosed) { // closed: the mount ends just now
+					w.log.Error("nobody keeps this mount", "err", err)
+				}
 				return <-done
 			}
 			lost = w.heir.lost()

@@ -99,16 +99,21 @@ func localImages(ctx context.Context, st *imagestore.Store, name reference.Named
 	}
 	var out []tagged
 	for _, n := range names {
-		img, err := st.Lookup(ctx, n.String())
-		if errors.Is(err, imagestore.ErrNotFound) {
-			return nil, &userError{text: "tag does not exist: " + reference.FamiliarString(n), kind: imagestore.ErrNotFound, err: err}
-		}
+		img, err := localImage(ctx, st, n)
 		if err != nil {
 			return nil, err
 		}
 		out = append(out, tagged{n, img})
 	}
 	return out, nil
+}
+
+func localImage(ctx context.Context, st *imagestore.Store, name reference.NamedTagged) (*imagestore.Image, error) {
+	img, err := st.Lookup(ctx, name.String())
+	if errors.Is(err, imagestore.ErrNotFound) {
+		return nil, &userError{text: "tag does not exist: " + reference.FamiliarString(name), kind: imagestore.ErrNotFound, err: err}
+	}
+	return img, err
 }
 
 // tagsInStore lists the references that the store has of a repository.
@@ -140,6 +145,10 @@ func (p *pusher) one(ctx context.Context, t tagged) (Pushed, error) {
 		return Pushed{}, err
 	}
 	defer release()
+	// It may have been removed, with its layers, before the store was held.
+	if t.img, err = localImage(ctx, p.st, t.name); err != nil {
+		return Pushed{}, err
+	}
 	layers, err := p.layers(ctx, t.img)
 	if err != nil {
 		return Pushed{}, err
