@@ -226,7 +226,11 @@ func makeDirs(dir string, mode fs.FileMode) (made []string, err error) {
 			return made, err
 		}
 	}
-	if err := os.Mkdir(dir, mode); err != nil {
+	err = os.Mkdir(dir, mode)
+	if st, statErr := os.Stat(dir); errors.Is(err, fs.ErrExist) && statErr == nil && st.IsDir() {
+		return made, nil // another mount that begins just now was first
+	}
+	if err != nil {
 		return made, err
 	}
 	return append(made, dir), nil

@@ -11,8 +11,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"unio/integration/peers"
 )
 
 func TestMain(m *testing.M) {
@@ -53,18 +51,6 @@ func need(t *testing.T, what string, ok bool) {
 // smokePeers are the contestants beside ours: one for filesystems, one for tools.
 var smokePeers = []string{overlayfs, "podman"}
 
-// shortDir makes a folder that podman takes as its own: it wants no path of more
-// than 50 bytes.
-func shortDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "bench-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
-}
-
 // TestBenchSmoke runs every workload once, on small images, for unio and one
 // peer. What it takes decides nothing, only that it works.
 func TestBenchSmoke(t *testing.T) {
@@ -74,14 +60,14 @@ func TestBenchSmoke(t *testing.T) {
 		need(t, tool, err == nil)
 	}
 	t.Setenv("UNIO", unioUnderTest(t))
-	o := options{tiny: true, dir: shortDir(t), cache: t.TempDir(), only: regexp.MustCompile(""), peers: smokePeers}.normal()
+	o := options{tiny: true, dir: os.TempDir(), cache: t.TempDir(), only: regexp.MustCompile(""), peers: smokePeers}.normal()
 	var log strings.Builder
 	s, err := newStage(o, &log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() {
-		if err := errors.Join(s.close(), peers.UnmountBelow(o.dir)); err != nil {
+		if err := s.close(); err != nil {
 			t.Error(err)
 		}
 		if t.Failed() {
