@@ -9,13 +9,13 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/distribution/reference"
 	"github.com/urfave/cli/v2"
 
 	"unio/container"
 	"unio/container/runner"
 	"unio/container/supervise"
 	"unio/imagestore"
-	"unio/imagestore/reference"
 	"unio/imagestore/registry"
 )
 
