@@ -132,6 +132,9 @@ func configOf(t testing.TB, label string, layers ...Layer) []byte {
 // addImage adds an image of one layer that holds a file named label.
 func addImage(t testing.TB, s *Store, label string, names ...string) *Image {
 	t.Helper()
+	release, err := s.Hold(bg)
+	must(t, err)
+	defer release()
 	l := addLayer(t, s, makeTar(t, files{label: label}))
 	img, err := s.AddImage(bg, NewImage{Config: configOf(t, label, l), Layers: []Layer{l}, Names: names})
 	must(t, err)
@@ -142,6 +145,9 @@ func addImage(t testing.TB, s *Store, label string, names ...string) *Image {
 // that is kept.
 func addPulled(t testing.TB, s *Store, label string, names ...string) *Image {
 	t.Helper()
+	release, err := s.Hold(bg)
+	must(t, err)
+	defer release()
 	p := gzipped(t, makeTar(t, files{label: label}))
 	l, err := s.AddLayer(bg, bytes.NewReader(p), LayerOptions{Digest: digest.FromBytes(p), Size: int64(len(p)), KeepCompressed: true})
 	must(t, err)
