@@ -53,7 +53,6 @@ const (
 	opRead        = 15
 	opWrite       = 16
 	opStatfs      = 17
-	opRelease     = 18
 	opGetxattr    = 22
 	opReaddir     = 28
 	opInterrupt   = 36
@@ -93,8 +92,6 @@ func argsOf(op uint32) (size int, ok bool) {
 		return 8, true
 	case opGetattr, opMknod:
 		return 16, true
-	case opRelease:
-		return 24, true
 	case opRead, opWrite, opReaddir, opReaddirplus:
 		return 40, true
 	case opSetattr:

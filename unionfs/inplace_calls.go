@@ -44,9 +44,6 @@ func (d *inPlace) answer(t *task, data, body []byte) (int, fuse.Status) {
 		return d.write(t, data, body)
 	case opMknod, opMkdir:
 		return d.make(t, data, body)
-	case opRelease:
-		d.fs.Release(nil, args[fuse.ReleaseIn](t))
-		return 0, fuse.OK
 	case opUnlink, opRmdir:
 		return d.remove(t, data)
 	case opGetxattr:

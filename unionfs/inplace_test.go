@@ -107,7 +107,6 @@ func TestInPlace(t *testing.T) {
 		"unlink none":            message(opUnlink, 1, "none\x00"),
 		"rmdir a file":           message(opRmdir, 1, "a\x00"),
 		"mknod what is there":    message(opMknod, 1, "a\x00", uint32(unix.S_IFREG|0o644), uint32(0), uint32(0), uint32(0)),
-		"release":                message(opRelease, a, "", uint64(0), uint32(0), uint32(0), uint64(0)),
 		"mkdir what is there":    message(opMkdir, 1, "full\x00", uint32(0o755), uint32(0)),
 		"write a folder":         writeMessage(1, 0, "x"),
 		"write":                  writeMessage(up, 0, "content"),

@@ -71,10 +71,3 @@ func populate(b []byte) {
 	}
 	b[0], b[len(b)-1] = 0, 0
 }
-
-// populateFrom is populate for what lies behind a request of n bytes.
-func (r *reader) populateFrom(n int) {
-	if n < len(r.in) { // the largest WRITE fills it
-		populate(r.in[n:])
-	}
-}

@@ -73,10 +73,8 @@ func (p *pool) busy() bool {
 func (p *pool) loop(r *reader) {
 	defer p.leave()
 	defer r.free()
-	safe := len(r.in) // bytes of r.in that are in memory, or need not be
 	if p.rings == nil && p.total.Load() <= populated {
-		safe = min(populatedFirst, len(r.in))
-		populate(r.in[:safe])
+		populate(r.in)
 	}
 	for !p.stopped.Load() {
 		n, err := p.read(r)
@@ -88,10 +86,6 @@ func (p *pool) loop(r *reader) {
 		if p.drained.Load() {
 			p.waiting.Add(-1)
 			return
-		}
-		if n > safe {
-			safe = len(r.in)
-			r.populateFrom(n)
 		}
 		if p.waiting.Add(-1) == 0 {
 			p.reinforce(binary.NativeEndian.Uint32(r.in[4:]))
@@ -151,11 +145,6 @@ const populated = 64
 // (fs/fuse/dev.c, fuse_read_batch_forget), and waking a reader for each unlinked
 // file would cost as much as the unlinking.
 const forgetPause = 2 * time.Millisecond
-
-// populatedFirst is how much of it, in bytes: all requests but large WRITEs. The
-// rest comes with the first of those, which is not safe from a death at that
-// instant; most mounts never see one, and an idle one takes 2 MiB less.
-const populatedFirst = 128 << 10
 
 // forgetters bounds the readers for a burst of FORGET, which comes when the
 // kernel is short of memory: no time to start all that there may be.

@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -280,21 +279,5 @@ func TestRoundTrips(t *testing.T) {
 	t.Logf("%d round trips: %v each", n, d/n)
 	if got := s.counters()["STATFS"]; got != n {
 		t.Errorf("STATFS: %d", got)
-	}
-}
-
-// TestPopulateFrom leaves the request alone whose rest of the buffer is brought
-// into memory, also where there is no rest.
-func TestPopulateFrom(t *testing.T) {
-	r := newReader(1<<20, 4096)
-	defer r.free()
-	for _, n := range []int{populatedFirst + 1, len(r.in) - 1, len(r.in)} {
-		for i := range n {
-			r.in[i] = 'x'
-		}
-		r.populateFrom(n)
-		if got := bytes.Count(r.in[:n], []byte{'x'}); got != n {
-			t.Errorf("%d of %d bytes are left", got, n)
-		}
 	}
 }
