@@ -232,7 +232,7 @@ func (d *inPlace) interrupt(in, out [][]byte) (int, fuse.Status) {
 	if _, ok := split(in, args[:]); ok {
 		unique := *(*uint64)(unsafe.Pointer(&args[inHeadSize]))
 		for i := range d.tasks {
-			if d.tasks[i].unique.Load() == unique {
+			if unique != 0 && d.tasks[i].unique.Load() == unique {
 				return 0, fuse.OK
 			}
 		}

@@ -98,17 +98,14 @@ func (d *inPlace) read(t *task, body []byte) (int, fuse.Status) {
 
 func (d *inPlace) write(t *task, data, body []byte) (int, fuse.Status) {
 	in := args[fuse.WriteIn](t)
-	if len(data) < int(in.Size) {
+	const answer = int(unsafe.Sizeof(fuse.WriteOut{}))
+	if len(data) < int(in.Size) || len(body) < answer {
 		return 0, notHere
 	}
 	// Data and answer may share their place: the answer goes there last.
 	written, status := d.fs.Write(nil, in, data[:in.Size])
-	out, n, ok := place[fuse.WriteOut](body)
-	if !ok {
-		return 0, fuse.EIO
-	}
-	out.Size = written
-	return n, status
+	*as[fuse.WriteOut](body) = fuse.WriteOut{Size: written}
+	return answer, status
 }
 
 func (d *inPlace) list(t *task, body []byte) (int, fuse.Status) {
@@ -174,13 +171,13 @@ func (d *inPlace) getxattr(t *task, data, body []byte) (int, fuse.Status) {
 		n, status := d.fs.GetXAttr(nil, t.head(), name, body[:in.Size])
 		return int(n), status
 	}
+	out, n, ok := place[fuse.GetXAttrOut](body)
+	if !ok {
+		return 0, notHere
+	}
 	length, status := d.fs.GetXAttr(nil, t.head(), name, nil)
 	if status != fuse.OK && status != fuse.ERANGE {
 		return 0, status
-	}
-	out, n, ok := place[fuse.GetXAttrOut](body)
-	if !ok {
-		return 0, fuse.EIO
 	}
 	out.Size = length
 	return n, fuse.OK

@@ -93,6 +93,26 @@ func TestLargePayloads(t *testing.T) {
 	}
 }
 
+// TestGiveBack: an idle worker keeps little of a large payload, but all of an
+// answer that the kernel has not taken.
+func TestGiveBack(t *testing.T) {
+	w := newTestWorker(t, answering(outHeaderSize))
+	w.ring = &uring{pending: 1}
+	w.large = true
+	last := &w.entry.payload[len(w.entry.payload)-1]
+	w.entry.payload[0], *last = 1, 2
+	if w.giveBack() || *last != 2 || !w.large {
+		t.Errorf("given back before it was taken: the last byte is %d", *last)
+	}
+	w.ring.pending = 0
+	if !w.giveBack() || *last != 0 || w.large {
+		t.Errorf("not given back: the last byte is %d", *last)
+	}
+	if w.entry.payload[0] != 1 {
+		t.Error("nothing is kept")
+	}
+}
+
 // TestUnreadableRequests: what the kernel never sends is answered nevertheless.
 func TestUnreadableRequests(t *testing.T) {
 	w := newTestWorker(t, answering(outHeaderSize))

@@ -13,44 +13,31 @@ import (
 // one client and with as many as there are processors.
 func BenchmarkRoundTrip(b *testing.B) {
 	for _, procs := range []int{2, 4} {
-		s := startServer(b, config{kind: Uring, procs: procs})
-		if k := s.ask("transport"); k != string(Uring) {
-			b.Fatal(k)
+		roundTrips(b, fmt.Sprintf("uring,procs=%d", procs), config{kind: Uring, procs: procs})
+		for _, readers := range []int{1, 2, 4} {
+			roundTrips(b, fmt.Sprintf("readers=%d,procs=%d", readers, procs), config{kind: Dev, readers: readers, procs: procs})
 		}
-		name := fmt.Sprintf("uring,procs=%d", procs)
-		b.Run("1/"+name, func(b *testing.B) {
-			for b.Loop() {
+	}
+}
+
+func roundTrips(b *testing.B, name string, c config) {
+	s := startServer(b, c)
+	defer s.unmount()
+	if k := s.ask("transport"); k != string(c.kind) {
+		b.Fatal(k)
+	}
+	b.Run("1/"+name, func(b *testing.B) {
+		for b.Loop() {
+			statfs(b, s.dir)
+		}
+	})
+	b.Run("n/"+name, func(b *testing.B) {
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
 				statfs(b, s.dir)
 			}
 		})
-		b.Run("n/"+name, func(b *testing.B) {
-			b.RunParallel(func(pb *testing.PB) {
-				for pb.Next() {
-					statfs(b, s.dir)
-				}
-			})
-		})
-		s.unmount()
-	}
-	for _, readers := range []int{1, 2, 4} {
-		for _, procs := range []int{2, 4} {
-			s := startServer(b, config{readers: readers, procs: procs})
-			name := fmt.Sprintf("readers=%d,procs=%d", readers, procs)
-			b.Run("1/"+name, func(b *testing.B) {
-				for b.Loop() {
-					statfs(b, s.dir)
-				}
-			})
-			b.Run("n/"+name, func(b *testing.B) {
-				b.RunParallel(func(pb *testing.PB) {
-					for pb.Next() {
-						statfs(b, s.dir)
-					}
-				})
-			})
-			s.unmount()
-		}
-	}
+	})
 }
 
 func statfs(t testing.TB, dir string) {

@@ -191,6 +191,10 @@ func (r *uring) add(s submission) {
 	r.pending++
 }
 
+// retrySubmit is how long a thread rests after a command that the kernel had no
+// memory for (io_uring/io_uring.c, io_submit_sqes).
+const retrySubmit = time.Millisecond
+
 // enter submits what is pending and waits for so many completions, at most for
 // the given time, 0: for ever. It may return early, with or without an error.
 //
@@ -209,7 +213,10 @@ func (r *uring) enter(wait uintptr, atMost time.Duration) error {
 	case 0:
 		r.pending -= min(n, r.pending)
 		return nil
-	case unix.EINTR, unix.ETIME, unix.EAGAIN:
+	case unix.EINTR, unix.ETIME:
+		return nil
+	case unix.EAGAIN: // no memory for the command: it stays pending
+		time.Sleep(retrySubmit)
 		return nil
 	}
 	return os.NewSyscallError("io_uring_enter", errno)

@@ -43,7 +43,9 @@ func (d *Device) InvalidateEntry(parent uint64, name string) error {
 func (d *Device) notify(code uint32, body []byte) error {
 	message := appendHeader(nil, len(body), code, 0)
 	message = append(message, body...)
-	d.acquire()
+	if !d.acquireOpen() {
+		return fmt.Errorf("notify the kernel (%d): %w", code, unix.ENODEV)
+	}
 	defer d.release()
 	if err := ignoringEINTR(func() error { return d.write(message) }); err != nil {
 		return fmt.Errorf("notify the kernel (%d): %w", code, err)

@@ -73,7 +73,7 @@ func (p *pool) busy() bool {
 func (p *pool) loop(r *reader) {
 	defer p.leave()
 	defer r.free()
-	if p.rings == nil && p.total.Load() <= populated {
+	if !p.onRings && p.total.Load() <= populated {
 		populate(r.in)
 	}
 	for !p.stopped.Load() {
@@ -201,16 +201,32 @@ func (p *pool) read(r *reader) (int, error) {
 			return n, nil
 		case err == nil:
 			return 0, unix.EIO // 0 bytes or part of a header: not a FUSE device
-		// ECONNABORTED: the connection ended between taking and copying a
-		// request (fs/fuse/dev.c, fuse_dev_do_read).
-		case errors.Is(err, unix.ENODEV), errors.Is(err, unix.ECONNABORTED):
-			return 0, errGone
-		// ENOENT: the request was interrupted before it could be read.
-		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ENOENT), errors.Is(err, unix.EAGAIN):
-		default:
+		case errors.Is(err, unix.ENOMEM):
+			p.dev.log.Warn("a request is lost for want of memory", "dir", p.dev.dir)
+		}
+		if err := failedRead(err); err != nil {
 			return 0, err
 		}
 	}
+}
+
+// failedRead tells what an error of read(2) on /dev/fuse means for its reader:
+// nil that it reads again, errGone that the mount is no more.
+func failedRead(err error) error {
+	switch {
+	// ECONNABORTED: the connection ended between taking and copying a
+	// request (fs/fuse/dev.c, fuse_dev_do_read).
+	case errors.Is(err, unix.ENODEV), errors.Is(err, unix.ECONNABORTED):
+		return errGone
+	// ENOENT: the request was interrupted before it could be read.
+	case errors.Is(err, unix.EINTR), errors.Is(err, unix.ENOENT), errors.Is(err, unix.EAGAIN):
+		return nil
+	// There was no page for the request in the reader's buffer: its client has
+	// got EIO (the same function), and the others need not suffer.
+	case errors.Is(err, unix.ENOMEM):
+		return nil
+	}
+	return err
 }
 
 // handle counts and handles the request of n bytes in r.in. It returns the

@@ -211,6 +211,44 @@ func TestReadersComeAndGo(t *testing.T) {
 	waitFor(t, "the last one", func() bool { return p.total.Load() == 0 && p.waiting.Load() == 0 })
 }
 
+func TestFailedRead(t *testing.T) {
+	for errno, want := range map[unix.Errno]error{
+		unix.ENODEV: errGone, unix.ECONNABORTED: errGone,
+		unix.EINTR: nil, unix.ENOENT: nil, unix.EAGAIN: nil, unix.ENOMEM: nil,
+		unix.EIO: unix.EIO, unix.EBADF: unix.EBADF, unix.EINVAL: unix.EINVAL,
+	} {
+		if got := failedRead(errno); got != want {
+			t.Errorf("%v: %v, want %v", errno, got, want)
+		}
+	}
+}
+
+// TestNotifyAfterClose: a message that comes late is not written to whatever
+// has the descriptor's number by then.
+func TestNotifyAfterClose(t *testing.T) {
+	_, d := newFakeKernel(t)
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	other, err := unix.MemfdCreate("other", unix.MFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(other)
+	if other != d.fd { // somebody else took the number
+		if err := unix.Dup3(other, d.fd, unix.O_CLOEXEC); err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(d.fd)
+	}
+	if err := d.InvalidateEntry(1, "name"); !errors.Is(err, unix.ENODEV) {
+		t.Errorf("a message after the end: %v", err)
+	}
+	if n, _ := unix.Seek(other, 0, unix.SEEK_END); n != 0 {
+		t.Errorf("%d bytes were written to another file", n)
+	}
+}
+
 // TestCloseWhileInUse: the last reader closes the descriptor.
 func TestCloseWhileInUse(t *testing.T) {
 	_, d := newFakeKernel(t)

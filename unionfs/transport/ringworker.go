@@ -98,13 +98,24 @@ func (w *ringWorker) await() error {
 		if _, err, ok := w.ring.next(); ok {
 			return err
 		}
-		// The kernel writes into the payload inside of enter only, so what is
-		// given back here is not a request.
-		if w.large {
-			_ = unix.Madvise(w.entry.payload[keptPayload:], unix.MADV_DONTNEED)
+		if w.giveBack() {
+			atMost = 0
 		}
-		w.large, atMost = false, 0
 	}
+}
+
+// giveBack frees the pages that an idle worker does not keep. It reports false
+// while the kernel has yet to take the answer that lies there. The kernel writes
+// into the payload inside of enter only, so no request can be lost.
+func (w *ringWorker) giveBack() bool {
+	if w.ring.pending > 0 {
+		return false
+	}
+	if w.large {
+		_ = unix.Madvise(w.entry.payload[keptPayload:], unix.MADV_DONTNEED)
+	}
+	w.large = false
+	return true
 }
 
 // request cuts what the kernel has written into the pieces of a request.

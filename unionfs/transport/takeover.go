@@ -66,6 +66,7 @@ func Takeover(o MountOptions, fd int, init []byte) (*Device, error) {
 // work yet: what it had taken would be repeated, too.
 func (p *pool) replayInit() error {
 	r := newReader(initBuffer, initBuffer)
+	defer r.free()
 	n := copy(r.in, p.dev.init)
 	if err := p.agree(r, p.handle(r, n)); err != nil {
 		return fmt.Errorf("replay: %w", err)

@@ -159,6 +159,18 @@ func (d *Device) acquire() {
 	d.mu.Unlock()
 }
 
+// acquireOpen is acquire for those that may come after Close, when the number
+// of the descriptor may be another file's.
+func (d *Device) acquireOpen() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed && d.users == 0 {
+		return false
+	}
+	d.users++
+	return true
+}
+
 // release takes a reader's registration back; the last one closes a
 // descriptor that Close had to leave.
 func (d *Device) release() {
