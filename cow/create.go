@@ -246,7 +246,7 @@ func (f *FS) enter(d *node, name string, st *Stat, fd int) *node {
 	n.inUpper, n.counted = true, true
 	n.data.set(dataWhole)
 	n.places = []place{{d, name}}
-	f.table.add(n)
+	f.table.fresh(n)
 	if fd >= 0 {
 		f.cache(n, fd).release()
 	}

@@ -93,6 +93,20 @@ func (t *table) add(n *node) *node {
 	return n
 }
 
+// fresh enters n, whose upper file has just been made. Who has its number is a
+// file that is gone from the disk, as the upper gives a number out again at
+// once, but not yet from here: its removal has not come to its end.
+func (t *table) fresh(n *node) {
+	s := t.shard(n.ino)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if have := s.nodes[n.ino]; have != nil {
+		t.unpin(have)
+	}
+	s.nodes[n.ino] = n
+	t.pin(n)
+}
+
 // pin keeps the lower node of n known. One that the lower does not know yet
 // counts for n's number only.
 func (t *table) pin(n *node) {
@@ -108,12 +122,17 @@ func (t *table) remove(n *node) {
 	s.mu.Lock()
 	if s.nodes[n.ino] == n {
 		delete(s.nodes, n.ino)
-		if n.pinned {
-			t.counter.Forget(n.lower, 1)
-			n.pinned = false
-		}
+		t.unpin(n)
 	}
 	s.mu.Unlock()
+}
+
+// unpin undoes pin.
+func (t *table) unpin(n *node) {
+	if n.pinned {
+		t.counter.Forget(n.lower, 1)
+		n.pinned = false
+	}
 }
 
 func (t *table) each(do func(*node)) {

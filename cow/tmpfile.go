@@ -41,7 +41,7 @@ func (f *FS) Tmpfile(dir merge.Ino, what New, st *Stat) error {
 	}
 	n.data.set(dataWhole)
 	f.adoptedByOrphans(n)
-	f.table.add(n)
+	f.table.fresh(n)
 	f.cache(n, fd).release()
 	st.Ino, st.Nlink = n.ino, 0
 	return nil
