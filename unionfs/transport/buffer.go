@@ -14,7 +14,8 @@ import (
 type reader struct {
 	in, out   []byte
 	inv, outv [1][]byte // in and out as the handler wants them, kept to spare an allocation
-	mapped    []byte    // what in and out lie in; nil: the heap
+	turn      turn
+	mapped    []byte // what in and out lie in; nil: the heap
 }
 
 // newReader makes buffers for so many bytes of data in and out, in which the

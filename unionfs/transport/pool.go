@@ -104,6 +104,7 @@ func (p *pool) loop(r *reader) {
 		if p.onRings && size == 0 {
 			time.Sleep(forgetPause)
 		}
+		r.turn.take(time.Since(p.start))
 	}
 	p.waiting.Add(-1)
 }

@@ -16,6 +16,7 @@ import (
 type ringWorker struct {
 	entry *entry
 	ring  *uring
+	turn  turn
 	large bool // pages of the payload beyond keptPayload are in use
 
 	outHeader [outHeaderSize]byte
@@ -70,11 +71,15 @@ func (w *ringWorker) loop() error {
 		// Off before the answer is out: who gets it may see the server idle.
 		working.Add(-1)
 		w.commit(size)
-		if !p.answered.Load() {
+		due := w.turn.due(time.Since(p.start))
+		if due || !p.answered.Load() {
 			if err := w.ring.enter(0, 0); err != nil { // submits without waiting
 				return err
 			}
 			p.sayAnswered(size)
+		}
+		if due { // with the answer out: a locked thread waits for its turn
+			runtime.Gosched()
 		}
 		if err := w.await(); err != nil {
 			return err
