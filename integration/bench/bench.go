@@ -40,7 +40,7 @@ func (s *stage) runAll(ctx context.Context, w io.Writer) (*report, error) {
 	}
 	fmt.Fprintf(w, "%s\n%s\n", r.Machine, r.Unio)
 	if s.quick {
-		fmt.Fprintln(w, "the quick form: some workloads and peers are left out, and one round may have to do")
+		fmt.Fprintln(w, "the quick form: some workloads and peers are left out")
 	}
 	for i, work := range list {
 		s.note("%s", work.name)
@@ -75,8 +75,10 @@ func (s *stage) timed(ctx context.Context, w workload, share func() time.Duratio
 			return nil, fmt.Errorf("%s: %w", w.name, err)
 		}
 	}
+	ready := time.Since(start) - (s.making - making)
 	r, err := w.run(ctx, pace{rounds: s.rounds, least: s.least, limit: share(), hasty: s.tiny})
 	if r != nil {
+		r.Ready = ready.Seconds()
 		r.Took = (time.Since(start) - (s.making - making)).Seconds()
 	}
 	return r, err

@@ -115,7 +115,7 @@ func TestConclude(t *testing.T) {
 		r.add(overlayfs, round, sample{wall: time.Duration(pair[1]) * time.Millisecond, requests: -1})
 	}
 	r.failed("gone", errors.New("crashed"))
-	r.conclude(append(ratio(overlayfs, 0.6, 0.1), goal{of: oursDev, figure: requests, bound: 0}))
+	r.conclude(append(ratio(overlayfs, 0.6, 0.1), goal{of: oursDev, figure: requests, bound: 0}, goal{of: oursDev, bound: millis(50)}))
 	ours, peer := r.line(oursDev), r.line(overlayfs)
 	if ours.Wall != 20 || peer.Wall != 30 || peer.Ratio != 2 || peer.Low != 1 || peer.High != 4 {
 		t.Errorf("ours %+v\npeer %+v", ours, peer)
@@ -123,10 +123,38 @@ func TestConclude(t *testing.T) {
 	if peer.Requests != nil || ours.Requests == nil || *ours.Requests != 1 {
 		t.Errorf("requests: %v, %v", ours.Requests, peer.Requests)
 	}
-	if len(r.Goals) != 2 || !r.Goals[0].Met || r.Goals[0].Is != 0.5 || r.Goals[1].Met {
+	if len(r.Goals) != 3 || !r.Goals[0].Met || r.Goals[0].Is != 0.5 || r.Goals[1].Met {
 		t.Errorf("goals: %v", r.Goals)
+	}
+	if r.Goals[0].Settled || !r.Goals[2].Settled || r.Goals[0].Low != 0.25 || r.Goals[0].High != 1 {
+		t.Errorf("the first goal has a round that misses it, the last has none: %+v", r.Goals)
 	}
 	if !r.missing("gone") || r.missing(oursDev) {
 		t.Error("the one that crashed is left out, and nobody else")
+	}
+}
+
+// TestOrder wants each contestant first in some round, and the slow one, which no
+// goal names, in the first round alone.
+func TestOrder(t *testing.T) {
+	w := workload{name: "x", contestants: []contestant{{name: oursDev}, {name: overlayfs}, {name: "slow"}, {name: fuseOverlay}}, goals: ratio(overlayfs, 1, 1)}
+	c := &course{
+		pace: pace{rounds: 4, least: 3, limit: time.Second}, workload: w, named: w.named(), result: newResult(w),
+		spent: map[string]time.Duration{"slow": time.Minute, oursDev: time.Minute, overlayfs: time.Minute},
+	}
+	want := []string{
+		oursDev + " " + overlayfs + " slow " + fuseOverlay, overlayfs + " " + oursDev + " " + fuseOverlay, fuseOverlay + " " + oursDev + " " + overlayfs, fuseOverlay,
+	}
+	for round, names := range want {
+		var is []string
+		for _, who := range c.next(round) {
+			is = append(is, who.name)
+		}
+		if strings.Join(is, " ") != names {
+			t.Errorf("round %d: %q instead of %q", round, is, names)
+		}
+	}
+	if !c.goesOn(2, c.next(2)) || c.goesOn(3, c.next(3)) && time.Since(c.start) > c.limit {
+		t.Error("three rounds, whatever the time, and a fourth only in it")
 	}
 }

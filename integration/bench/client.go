@@ -29,7 +29,7 @@ type clientOp func(c *clock, args []string) error
 
 // clientOps are all clients by name.
 func clientOps() map[string]clientOp {
-	ops := map[string]clientOp{"chroot": inChroot}
+	ops := map[string]clientOp{"chroot": inChroot, "touch": touchMemory}
 	for _, more := range []map[string]clientOp{readOps(), writeOps(), pieceOps()} {
 		for name, op := range more {
 			ops[name] = op

@@ -20,10 +20,13 @@ type fsWork struct {
 	name, title string
 	// image is what is mounted; nil: the realistic image.
 	image func(ctx context.Context) (*picture, error)
-	ready step // before each run, or once when kept; may be nil
+	// ready is done before each run; may be nil. It is also what reads again what is said to be
+	// in memory: a host may take away memory of a virtual machine that it thinks is
+	// not used (DAMON's pageout does, with pages that are only read by calls).
+	ready step
 	do    step
-	// warmup: the first round is preceded by one that does not count, so that
-	// what lies below has been read.
+	// warmup: each round is preceded by one on another mount that does not count, so
+	// that what lies below has been read.
 	warmup bool
 	// kept: one mount for all rounds. Nothing may be changed in it.
 	kept bool
@@ -39,8 +42,9 @@ type fsWork struct {
 	without []string
 	// writeback adds ours with the mount option.
 	writeback bool
-	rounds    int  // at most; 0: the run's
-	long      bool // left out of the quick form
+	rounds    int   // at most; 0: the run's
+	memory    int64 // bytes that it fills, about; 0: little
+	long      bool  // left out of the quick form
 	goals     []goal
 }
 
@@ -56,7 +60,7 @@ func (s *stage) filesystemWork(w fsWork) workload {
 			list = slices.Insert(list, 3, s.ours("unio (uring, writeback)", "uring", writebackOpt))
 		}
 	}
-	load := workload{name: w.name, title: w.title, cold: w.cold, rounds: w.rounds, long: w.long, goals: slices.Clone(w.goals), prepare: func(ctx context.Context) error {
+	load := workload{name: w.name, title: w.title, cold: w.cold, rounds: w.rounds, memory: w.memory, long: w.long, goals: slices.Clone(w.goals), prepare: func(ctx context.Context) error {
 		_, err := w.image(ctx)
 		return err
 	}}
@@ -88,7 +92,6 @@ type fsRun struct {
 	on    filesystem
 	at    place
 	view  *view // nil: not mounted
-	warm  bool  // it has been warmed up
 }
 
 func (r *fsRun) contestant() contestant {
@@ -118,8 +121,7 @@ func (r *fsRun) contestant() contestant {
 
 // prepare mounts, and makes ready.
 func (r *fsRun) prepare(ctx context.Context, t *trial) error {
-	if r.work.warmup && !r.warm && !r.stage.tiny {
-		r.warm = true
+	if r.work.warmup && !r.stage.tiny {
 		if err := steps(r.mount, r.work.do)(ctx, t); err != nil {
 			return errors.Join(err, r.unmount(ctx))
 		}
@@ -127,12 +129,19 @@ func (r *fsRun) prepare(ctx context.Context, t *trial) error {
 			return err
 		}
 	}
-	return r.mount(ctx, t)
+	if err := r.mount(ctx, t); err != nil {
+		return err
+	}
+	t.dir, t.upper = r.view.dir, r.view.upper
+	if r.work.ready == nil {
+		return nil
+	}
+	return r.work.ready(ctx, t)
 }
 
+// mount mounts what is not mounted.
 func (r *fsRun) mount(ctx context.Context, t *trial) error {
 	if r.view != nil {
-		t.dir, t.upper = r.view.dir, r.view.upper
 		return nil
 	}
 	p, err := r.work.image(ctx)
@@ -152,10 +161,7 @@ func (r *fsRun) mount(ctx context.Context, t *trial) error {
 		return errors.Join(err, r.removePlace())
 	}
 	t.dir, t.upper = r.view.dir, r.view.upper
-	if r.work.ready == nil {
-		return nil
-	}
-	return r.work.ready(ctx, t)
+	return nil
 }
 
 func (r *fsRun) makePlace(ctx context.Context, p *picture) error {

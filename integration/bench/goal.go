@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -31,9 +32,12 @@ type verdict struct {
 	Of      string  `json:"of"`
 	Against string  `json:"against,omitempty"`
 	Bound   string  `json:"goal"`
-	Is      float64 `json:"is"`
+	Is      float64 `json:"is"`   // the median of all rounds
+	Low     float64 `json:"low"`  // and what the rounds were between
+	High    float64 `json:"high"` //
 	Shown   string  `json:"shown"`
-	Met     bool    `json:"met"`
+	Met     bool    `json:"met"`     // by the median
+	Settled bool    `json:"settled"` // nearly all rounds say the same
 }
 
 // ours are unio's contestants, by the transport.
@@ -91,33 +95,60 @@ func (f figure) show(v float64) string {
 // them did not run.
 func (r *result) judge(g goal) (v verdict, ok bool) {
 	ours := r.line(g.of)
-	if ours == nil || len(ours.samples) == 0 {
+	if ours == nil {
 		return v, false
 	}
 	v = verdict{Of: g.of, Against: g.against}
+	least, show := "≤ ", g.figure.show
+	all := ours.each(g.figure.of)
 	if g.against != "" {
 		peer := r.line(g.against)
-		if peer == nil || len(peer.samples) == 0 {
+		if peer == nil {
 			return v, false
 		}
-		v.Is = medianOf(ratios(ours, peer, g.figure))
-		v.Bound, v.Shown = fmt.Sprintf("≤ %.2f× %s", g.bound, g.against), showRatio(v.Is)+"×"
-		v.Met = v.Is <= g.bound
-		return v, true
+		all = ratios(ours, peer, g.figure)
+		v.Bound, show = fmt.Sprintf("≤ %.2f× %s", g.bound, g.against), func(v float64) string { return showRatio(v) + "×" }
+	} else {
+		if g.figure == throughput {
+			least = "≥ "
+		}
+		v.Bound = least + show(g.bound)
 	}
-	v.Is = ours.median(g.figure.of)
-	v.Bound, v.Shown = "≤ "+g.figure.show(g.bound), g.figure.show(v.Is)
-	v.Met = v.Is <= g.bound
-	if g.figure == throughput {
-		v.Bound, v.Met = "≥ "+g.figure.show(g.bound), v.Is >= g.bound
+	if len(all) == 0 {
+		return v, false
+	}
+	v.weigh(all, func(is float64) bool { return is <= g.bound != (least == "≥ ") })
+	v.Shown = show(v.Is)
+	if v.Low != v.High {
+		v.Shown += ", " + show(v.Low) + " to " + show(v.High)
 	}
 	return v, true
 }
 
+// dissent is one round in so many that may say otherwise.
+const dissent = 5
+
+// weigh decides by the median of the rounds, which settles it unless more than a
+// few rounds alone would have said the opposite.
+func (v *verdict) weigh(all []float64, good func(float64) bool) {
+	v.Is, v.Low, v.High = medianOf(all), slices.Min(all), slices.Max(all)
+	v.Met = good(v.Is)
+	against := 0
+	for _, is := range all {
+		if good(is) != v.Met {
+			against++
+		}
+	}
+	v.Settled = against <= len(all)/dissent
+}
+
 func (v verdict) String() string {
-	word := "met"
-	if !v.Met {
-		word = "MISSED"
+	word := "MISSED"
+	switch {
+	case !v.Settled:
+		word = "unsettled"
+	case v.Met:
+		word = "met"
 	}
 	return fmt.Sprintf("%s %s: %s (%s)", v.Of, v.Bound, word, v.Shown)
 }

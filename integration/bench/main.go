@@ -41,7 +41,7 @@ import (
 // options say what to run, and how long.
 type options struct {
 	rounds     int            // at most; 0: by the time there is
-	least      int            // whatever the time
+	least      int            // of unio and the peers its goals name, whatever the time
 	limit      time.Duration  // for all workloads together, but not for making images
 	only       *regexp.Regexp // matches a whole name
 	json, mark string         // files to write; empty: none
@@ -68,7 +68,7 @@ func main() {
 }
 
 func parseFlags() (o options, err error) {
-	flag.IntVar(&o.rounds, "rounds", 0, "how often each contestant runs at most (default 6, 2 with -quick)")
+	flag.IntVar(&o.rounds, "rounds", 0, "how often each contestant runs at most (default 7, 3 with -quick)")
 	flag.DurationVar(&o.limit, "limit", 0, "time for all workloads together (default 13m, 2m20s with -quick)")
 	only := flag.String("only", "", "names of workloads, a regular expression (default: all)")
 	flag.StringVar(&o.json, "json", "", "also write the figures to this file")
@@ -86,12 +86,12 @@ func parseFlags() (o options, err error) {
 
 // normal fills in what depends on the form of the run.
 func (o options) normal() options {
-	rounds, least, limit := 6, 2, 13*time.Minute
+	rounds, least, limit := 7, 3, 13*time.Minute
 	switch {
 	case o.tiny:
 		rounds, least, limit = 1, 1, time.Second
 	case o.quick:
-		rounds, least, limit = 2, 1, 140*time.Second
+		rounds, least, limit = 3, 3, 140*time.Second
 		if o.peers == nil {
 			o.peers = []string{oursRing, overlayfs, fuseOverlay, "docker", "podman"}
 		}

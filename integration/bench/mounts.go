@@ -27,7 +27,7 @@ func layersOf(n int) string {
 // mountWorks compare images by their number of layers and files.
 func (s *stage) mountWorks() []workload {
 	mount := workload{name: "mount", title: "mount of 25,000 files in 1, 10, 127, 500 layers, until it answers"}
-	lookup := workload{name: "lookup", long: true, title: "lstat of 25,000 files in 1, 10, 127, 500 layers", cold: true}
+	lookup := workload{name: "lookup", long: true, title: "lstat of 5,000 of 25,000 files in 1, 10, 127, 500 layers", cold: true}
 	for _, n := range s.layerCounts() {
 		image := func(ctx context.Context) (*picture, error) { return s.layered(ctx, n) }
 		what := ", " + layersOf(n)
@@ -68,7 +68,11 @@ func (s *stage) lookupContest(image func(context.Context) (*picture, error), wha
 			if err != nil {
 				return err
 			}
-			return t.client(ctx, "lstat", t.dir, p.names("names"), "1")
+			part, err := s.every(5, p, "names")
+			if err != nil {
+				return err
+			}
+			return t.client(ctx, "lstat", t.dir, part, "1")
 		},
 	})
 	for i := range w.contestants {

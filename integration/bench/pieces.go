@@ -26,8 +26,10 @@ func (s *stage) pieceWorks() []fsWork {
 	random.ready = func(ctx context.Context, t *trial) error { // holes would be another thing
 		return t.client(ctx, "write", filepath.Join(t.dir, "written"), fmt.Sprint(s.scale(20_000)), "4096")
 	}
+	large := one("seqwrite", "write 512 MiB in pieces of 1 MiB", "write", 512, 1<<20, atMost(throughput, 1500e6, 1500e6))
+	large.memory = largeMemory
 	return []fsWork{
-		one("seqwrite", "write 1 GiB in pieces of 1 MiB", "write", 1024, 1<<20, atMost(throughput, 1500e6, 1500e6)),
+		large,
 		one("smallwrite", "write 4 KiB × 20,000 in order", "write", 20_000, 4096, nil),
 		random,
 		one("append", "append 10,000 short lines through one descriptor", "append", 10_000, 40, ratio(overlayfs, 1.3, 1.3)),

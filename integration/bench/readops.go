@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"strings"
@@ -111,24 +110,47 @@ func statfsStorm(c *clock, args []string) error {
 	return nil
 }
 
-// readThrough reads FILE from its start to its end.
+// opened is a file that a client reads, with so many BYTES of it.
+type opened struct {
+	*os.File
+	size int64
+}
+
+// openPart opens FILE, of which a client reads the first BYTES, or all if it is shorter.
+func openPart(args []string) (f opened, err error) {
+	if len(args) < 2 {
+		return f, errors.New("want FILE BYTES")
+	}
+	var part int64
+	if _, err := fmt.Sscan(args[1], &part); err != nil {
+		return f, fmt.Errorf("how much: %w", err)
+	}
+	if f.File, err = os.Open(args[0]); err != nil {
+		return f, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return f, errors.Join(err, f.Close())
+	}
+	f.size = min(info.Size(), part)
+	return f, nil
+}
+
+// readThrough reads FILE BYTES from its start.
 func readThrough(c *clock, args []string) error {
 	c.begin()
-	f, err := os.Open(args[0])
+	f, err := openPart(args)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	buf, sum := make([]byte, 128<<10), int64(0) // as cat(1)
-	for {
+	for sum < f.size {
 		n, err := f.Read(buf)
-		sum += int64(n)
-		if errors.Is(err, io.EOF) {
-			break
-		}
 		if err != nil {
 			return err
 		}
+		sum += int64(n)
 	}
 	c.end(0, sum)
 	return nil
@@ -137,26 +159,22 @@ func readThrough(c *clock, args []string) error {
 // block is what is read at once at random places, in bytes.
 const block = 4096
 
-// readHereAndThere reads blocks of FILE, TIMES, at the same random places in
+// readHereAndThere reads blocks of FILE BYTES, TIMES, at the same random places in
 // every run.
 func readHereAndThere(c *clock, args []string) error {
 	var times int64
-	if _, err := fmt.Sscan(args[1], &times); err != nil {
+	if _, err := fmt.Sscan(args[2], &times); err != nil {
 		return fmt.Errorf("how often: %w", err)
 	}
 	c.begin()
-	f, err := os.Open(args[0])
+	f, err := openPart(args)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
 	places, buf := rand.New(rand.NewPCG(1, 2)), make([]byte, block)
 	for range times {
-		if _, err := f.ReadAt(buf, places.Int64N(info.Size()/block)*block); err != nil {
+		if _, err := f.ReadAt(buf, places.Int64N(f.size/block)*block); err != nil {
 			return err
 		}
 	}
@@ -164,19 +182,15 @@ func readHereAndThere(c *clock, args []string) error {
 	return nil
 }
 
-// readMapped touches every page of FILE through a mapping.
+// readMapped touches every page of FILE BYTES through a mapping.
 func readMapped(c *clock, args []string) error {
 	c.begin()
-	f, err := os.Open(args[0])
+	f, err := openPart(args)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	data, err := unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_SHARED)
+	data, err := unix.Mmap(int(f.Fd()), 0, int(f.size), unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
 		return os.NewSyscallError("mmap", err)
 	}
@@ -185,7 +199,7 @@ func readMapped(c *clock, args []string) error {
 		sum += int64(data[i])
 	}
 	err = unix.Munmap(data)
-	c.end(0, info.Size())
+	c.end(0, f.size)
 	if sum < 0 {
 		return errors.New("negative bytes")
 	}

@@ -169,5 +169,6 @@ func (r *result) print(w io.Writer) {
 	for _, v := range r.Goals {
 		fmt.Fprintf(w, "  goal: %s\n", v)
 	}
+	fmt.Fprintf(w, "  took %.1f s, %.1f s of it before the first round\n", r.Took, r.Ready)
 	fmt.Fprintln(w)
 }

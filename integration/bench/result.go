@@ -10,7 +10,8 @@ type result struct {
 	Name  string    `json:"workload"`
 	Title string    `json:"title"`
 	Cold  bool      `json:"cold,omitempty"`
-	Took  float64   `json:"seconds"` // with all that it needs but the images
+	Took  float64   `json:"seconds"`         // with all that it needs but the images
+	Ready float64   `json:"prepare_seconds"` // of which before the first round
 	Lines []*line   `json:"contestants"`
 	Goals []verdict `json:"goals,omitempty"`
 }
@@ -36,6 +37,7 @@ type line struct {
 	Rate      float64          `json:"bytes_per_second,omitempty"`
 	Missing   string           `json:"left_out,omitempty"` // why it did not run
 	Failed    []string         `json:"failed,omitempty"`   // what went wrong in rounds that do not count
+	Took      float64          `json:"seconds"`            // of all rounds, with getting ready
 
 	samples map[int]sample // by round
 }
@@ -128,12 +130,14 @@ func (l *line) rounds() []int {
 	return list
 }
 
-func (l *line) median(of func(sample) float64) float64 {
-	var all []float64
+func (l *line) median(of func(sample) float64) float64 { return medianOf(l.each(of)) }
+
+// each are a figure of all rounds.
+func (l *line) each(of func(sample) float64) (all []float64) {
 	for _, s := range l.samples {
 		all = append(all, of(s))
 	}
-	return medianOf(all)
+	return all
 }
 
 // ratios are those of a to b in the rounds that both ran.

@@ -17,6 +17,7 @@ type workload struct {
 	name, title string
 	cold        bool                            // nothing is in the page cache, or known to the kernel, when work begins
 	rounds      int                             // at most; 0: the run's
+	memory      int64                           // bytes that a run will fill, about; 0: little
 	long        bool                            // left out of the quick form
 	prepare     func(ctx context.Context) error // once, before the first round; may be nil
 	contestants []contestant                    // ours first: ratios are against the first that runs
@@ -49,7 +50,7 @@ func (w workload) one(ctx context.Context, r *result, round int, who contestant,
 		r.leaveOut(who.name, who.missing)
 		return
 	}
-	s, err := who.once(ctx, w.cold, hasty)
+	s, err := who.once(ctx, w, hasty)
 	if err == nil {
 		r.add(who.name, round, s)
 		return
@@ -71,7 +72,7 @@ func (w workload) close() error {
 }
 
 // once makes one run.
-func (c contestant) once(ctx context.Context, cold, hasty bool) (s sample, err error) {
+func (c contestant) once(ctx context.Context, w workload, hasty bool) (s sample, err error) {
 	t := &trial{}
 	if c.cleanUp != nil {
 		defer func() {
@@ -84,14 +85,23 @@ func (c contestant) once(ctx context.Context, cold, hasty bool) (s sample, err e
 		}
 	}
 	if !hasty {
-		unix.Sync() // what came before is not the contestant's to write
-	}
-	if cold && !hasty {
-		if err := dropCaches(); err != nil {
+		if err := settle(ctx, w); err != nil {
 			return s, err
 		}
 	}
 	return c.measure(ctx, t)
+}
+
+// settle ends what came before: its data is on the disk, and not the contestant's to
+// write; what is to be cold is; and there is memory.
+func settle(ctx context.Context, w workload) error {
+	unix.Sync()
+	if w.cold {
+		if err := dropCaches(); err != nil {
+			return err
+		}
+	}
+	return settleMemory(ctx, max(w.memory, someMemory))
 }
 
 func (c contestant) measure(ctx context.Context, t *trial) (s sample, err error) {

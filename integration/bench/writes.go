@@ -17,12 +17,15 @@ func (s *stage) writeWorks() []fsWork {
 	return slices.Concat(s.changeWorks(), s.pieceWorks(), s.fileWorks())
 }
 
+// someOfMany are 34 folders of a hundred files from below.
+const someOfMany = "srv/many/[1-3]*"
+
 // changeWorks change a little of what is much.
 func (s *stage) changeWorks() []fsWork {
 	many, thousand := []string{"srv/many"}, []string{"srv/thousand"}
 	return []fsWork{
 		{
-			name: "copyup", title: "one byte into a file of 1 GiB from below", fresh: true, without: []string{native}, rounds: 4,
+			name: "copyup", title: "one byte into a file of 1 GiB from below", fresh: true, without: []string{native}, memory: largeMemory,
 			do: func(ctx context.Context, t *trial) error {
 				return t.client(ctx, "onebyte", filepath.Join(t.dir, "srv/large"))
 			},
@@ -36,9 +39,9 @@ func (s *stage) changeWorks() []fsWork {
 			goals: atMost(wallTime, millis(1), millis(1)),
 		},
 		{
-			name: "chown", long: true, title: "chown -R of 10,000 files from below", fresh: true, copies: many,
-			ready: script("find srv/many -size -1"), do: script("chown -R 1000:1000 srv/many"),
-			goals: append(ratio(overlayfs, 0.5, 0.5), atMost(newDisk, 8<<20, 8<<20)...),
+			name: "chown", long: true, title: "chown -R of 3,400 files from below", fresh: true, copies: many,
+			ready: script("find " + someOfMany + " -size -1"), do: script("chown -R 1000:1000 " + someOfMany),
+			goals: append(ratio(overlayfs, 0.5, 0.5), atMost(newDisk, 34*8<<20/100, 34*8<<20/100)...), // 8 MiB for 10,000,
 		},
 		{
 			name: "create", title: "create 10,000 files", fresh: true,
