@@ -16,6 +16,9 @@ const (
 // CopyRange is copy_file_range(2): it copies inside the kernel where it can,
 // and returns how many bytes it did.
 func (f *FS) CopyRange(from merge.Ino, fromOff int64, to merge.Ino, toOff int64, length int) (int, error) {
+	if !inFile(fromOff, int64(length)) || !inFile(toOff, int64(length)) {
+		return 0, unix.EINVAL
+	}
 	var st Stat
 	if err := f.Getattr(from, &st); err != nil {
 		return 0, err

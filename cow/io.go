@@ -1,6 +1,8 @@
 package cow
 
 import (
+	"math"
+
 	"golang.org/x/sys/unix"
 
 	"unio/cow/fsat"
@@ -9,6 +11,11 @@ import (
 
 // Read reads from a regular file: fewer bytes than asked for only at its end.
 func (f *FS) Read(ino merge.Ino, p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, unix.EINVAL
+	}
+	// The kernel reads whole pages, the last one of the largest file too.
+	p = p[:min(int64(len(p)), math.MaxInt64-off)]
 	n := f.table.get(ino)
 	if n == nil {
 		return f.lower.ReadAt(ino, p, off)
@@ -27,6 +34,13 @@ func (f *FS) Read(ino merge.Ino, p []byte, off int64) (int, error) {
 	return fsat.ReadFull(h.fd, p, off)
 }
 
+// inFile reports whether length bytes at off can be those of a file, whose size
+// is an int64. The kernel asks for no others, but what is computed with blocks
+// would go wrong with them.
+func inFile(off, length int64) bool {
+	return off >= 0 && length >= 0 && off <= math.MaxInt64-length
+}
+
 // How says what goes with a write.
 type How struct {
 	KillPriv  bool // the writer may not keep the file's setuid and setgid bits
@@ -36,6 +50,9 @@ type How struct {
 
 // Write writes to a regular file.
 func (f *FS) Write(ino merge.Ino, p []byte, off int64, how How) (int, error) {
+	if !inFile(off, int64(len(p))) {
+		return 0, unix.EINVAL
+	}
 	n, err := f.copyUpData(ino, want{formPartial, everything})
 	if err != nil {
 		return 0, err
@@ -92,6 +109,9 @@ func pwrite(fd int, p []byte, off int64) (int, error) {
 
 // Fallocate is fallocate(2), with the flags that the upper's filesystem has.
 func (f *FS) Fallocate(ino merge.Ino, mode uint32, off, length int64) error {
+	if !inFile(off, length) {
+		return unix.EINVAL
+	}
 	form := formPartial
 	if mode&^fallocateModes != 0 {
 		form = formWhole

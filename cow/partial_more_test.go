@@ -2,6 +2,7 @@ package cow
 
 import (
 	"bytes"
+	"math"
 	"sync"
 	"testing"
 
@@ -162,4 +163,46 @@ func TestUnlinkedPartial(t *testing.T) {
 		t.Error("the unlinked file is not as it was written")
 	}
 	b.fs.Forget(ino, 1)
+}
+
+// TestOddOffsets: what no kernel asks for is refused, and changes nothing.
+func TestOddOffsets(t *testing.T) {
+	const most = math.MaxInt64
+	b := newBench(t, Options{})
+	for _, name := range []string{"big", "small"} {
+		ino := b.ino(name)
+		var before, st Stat
+		for round := range 2 { // of the lower, then copied up
+			b.check(b.fs.Getattr(ino, &before))
+			buf := make([]byte, 4096)
+			for _, off := range []int64{-1, -4096, math.MinInt64, most, most - 100, most - 4095} {
+				if n, err := b.fs.Read(ino, buf, off); n != 0 || off < 0 && err == nil {
+					t.Errorf("%s: read at %x: %d, %v", name, off, n, err)
+				}
+				if _, err := b.fs.Write(ino, buf, off, How{}); err == nil {
+					t.Errorf("%s: written at %x", name, off)
+				}
+				if b.fs.Fallocate(ino, 0, off, 4096) == nil || b.fs.Fallocate(ino, 0, 0, off) == nil && off < 0 {
+					t.Errorf("%s: allocated at %x", name, off)
+				}
+				if n, err := b.fs.CopyRange(ino, 0, ino, off, 4096); err == nil {
+					t.Errorf("%s: %d bytes copied to %x", name, n, off)
+				}
+				if n, err := b.fs.CopyRange(ino, off, ino, 0, 4096); n != 0 {
+					t.Errorf("%s: %d bytes copied from %x, %v", name, n, off, err)
+				}
+			}
+			for _, size := range []uint64{1 << 63, math.MaxUint64} {
+				if b.fs.Setattr(ino, Change{Size: &size}, &st) == nil {
+					t.Errorf("%s: truncated to %x", name, size)
+				}
+			}
+			b.check(b.fs.Getattr(ino, &st))
+			if st.Size != before.Size {
+				t.Errorf("%s, round %d: %d bytes, before %d", name, round, st.Size, before.Size)
+			}
+			_, err := b.fs.Write(ino, []byte("x"), 0, How{})
+			b.check(err)
+		}
+	}
 }

@@ -1,6 +1,8 @@
 package cow
 
 import (
+	"math"
+
 	"golang.org/x/sys/unix"
 
 	"unio/cow/failpoint"
@@ -32,6 +34,9 @@ type Foreign func(gid uint32) bool
 func (f *FS) Setattr(ino merge.Ino, c Change, st *Stat) error {
 	var n *node
 	var err error
+	if c.Size != nil && *c.Size > math.MaxInt64 {
+		return unix.EINVAL
+	}
 	if c.Size != nil {
 		n, err = f.copyUpData(ino, want{formPartial, *c.Size})
 	} else {

@@ -67,7 +67,7 @@ func (d *inPlace) lookup(t *task, data, body []byte) (int, fuse.Status) {
 		return 0, notHere
 	}
 	if d.keeps {
-		name = strings.Clone(name)
+		name = strings.Clone(name) // what take gave is overwritten by the next request
 	}
 	out, n, ok := place[fuse.EntryOut](body)
 	if !ok {
@@ -92,6 +92,7 @@ func (d *inPlace) read(t *task, body []byte) (int, fuse.Status) {
 	if len(body) < int(in.Size) {
 		return 0, notHere
 	}
+	// An offset beyond what an int64 holds is negative here, which the tree refuses.
 	n, err := d.fs.tree.Read(merge.Ino(in.NodeId), body[:in.Size], int64(in.Offset))
 	return n, d.fs.status("read", in.NodeId, err)
 }
@@ -108,6 +109,9 @@ func (d *inPlace) write(t *task, data, body []byte) (int, fuse.Status) {
 	return answer, status
 }
 
+// list answers READDIR and READDIRPLUS: as many entries as the kernel has room
+// for. The list that go-fuse fills lies in the task because a closure over one on
+// the stack would be allocated.
 func (d *inPlace) list(t *task, body []byte) (int, fuse.Status) {
 	in := args[fuse.ReadIn](t)
 	if len(body) < int(in.Size) {
@@ -120,7 +124,7 @@ func (d *inPlace) list(t *task, body []byte) (int, fuse.Status) {
 	}
 	err := d.fs.tree.ReadDir(merge.Ino(in.NodeId), in.Offset, add)
 	n := len(t.list.Bytes())
-	t.list = fuse.DirEntryList{}
+	t.list = fuse.DirEntryList{} // body is a mapping that may be gone later
 	return n, d.fs.status("readdir", in.NodeId, err)
 }
 
@@ -128,6 +132,8 @@ func (t *task) addEntry(e cow.Dirent) bool { return addEntry(&t.list, &e) }
 
 func (t *task) addPlus(e cow.Dirent) bool { return t.fs.addPlus(&t.list, &e, &t.st) }
 
+// make answers MKNOD and MKDIR. The kernel sends MKDIR without the bits that say
+// folder (fuse_mkdir in fs/fuse/dir.c).
 func (d *inPlace) make(t *task, data, body []byte) (int, fuse.Status) {
 	name, ok := t.take(data)
 	if !ok {

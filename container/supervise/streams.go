@@ -26,7 +26,7 @@ type streams struct {
 	hub   *hub
 	begin []func()       // the pumps, which wait until the first client is told
 	pumps sync.WaitGroup // they run
-	inMu  sync.Mutex     // guards in against being closed while it is written
+	inMu  sync.Mutex     // guards in; not held while it is written, which a program that reads nothing holds up
 }
 
 // openStreams makes the streams of a container.
