@@ -1,6 +1,9 @@
 package main
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/urfave/cli/v2"
 )
 
@@ -12,67 +15,108 @@ func commonCommands() []string {
 	}
 }
 
-// commands lists the commands. A command that docker also offers inside a group
+// entry is a command that is built when it is needed: to build all of them with
+// their flags takes a tenth of the start of a program that does little.
+type entry struct {
+	name  string // that of the command it makes, without aliases
+	build func() *cli.Command
+}
+
+// entries lists the commands. A command that docker also offers inside a group
 // is built twice, once for each place.
-func commands() []*cli.Command {
-	return []*cli.Command{
-		attachCommand(),
-		buildCommand(),
-		buildMountsCommand(),
-		builderGroup(),
-		chrootCommand(),
-		commitCommand(),
-		completeCommand(),
-		completionCommand(),
-		containerGroup(),
-		cpCommand(),
-		createCommand(),
-		diffCommand(),
-		execCommand(),
-		exportCommand(),
-		fsckCommand(),
-		helpCommand(),
-		historyCommand(),
-		imageGroup(),
-		imagesCommand(),
-		importCommand(),
-		infoCommand(),
-		inspectCommand(),
-		keepCommand(),
-		killCommand(),
-		layerCommand(),
-		loadCommand(),
-		loginCommand(),
-		logoutCommand(),
-		logsCommand(),
-		manCommand(),
-		mountCommand(),
-		overlayCommand(),
-		overlayKeepCommand(),
-		overlayServerCommand(),
-		psCommand(),
-		pullCommand(),
-		pushCommand(),
-		renameCommand(),
-		restartCommand(),
-		rmCommand(),
-		rmiCommand(),
-		runCommand(),
-		runnerCommand(),
-		saveCommand(),
-		searchCommand(),
-		serveCommand(),
-		startCommand(),
-		stopCommand(),
-		superviseCommand(),
-		systemGroup(),
-		tagCommand(),
-		topCommand(),
-		umountCommand(),
-		versionCommand(),
-		volumeGroup(),
-		waitCommand(),
+func entries() []entry {
+	return []entry{
+		{"attach", attachCommand},
+		{"build", buildCommand},
+		{"build-mounts", buildMountsCommand},
+		{"builder", builderGroup},
+		{"chroot", chrootCommand},
+		{"commit", commitCommand},
+		{"__complete", completeCommand},
+		{"completion", completionCommand},
+		{"container", containerGroup},
+		{"cp", cpCommand},
+		{"create", createCommand},
+		{"diff", diffCommand},
+		{"exec", execCommand},
+		{"export", exportCommand},
+		{"fsck", fsckCommand},
+		{"help", helpCommand},
+		{"history", historyCommand},
+		{"image", imageGroup},
+		{"images", imagesCommand},
+		{"import", importCommand},
+		{"info", infoCommand},
+		{"inspect", inspectCommand},
+		{"keep", keepCommand},
+		{"kill", killCommand},
+		{"layer", layerCommand},
+		{"load", loadCommand},
+		{"login", loginCommand},
+		{"logout", logoutCommand},
+		{"logs", logsCommand},
+		{"man", manCommand},
+		{"mount", mountCommand},
+		{"overlay", overlayCommand},
+		{"overlay-keep", overlayKeepCommand},
+		{"overlay-server", overlayServerCommand},
+		{"ps", psCommand},
+		{"pull", pullCommand},
+		{"push", pushCommand},
+		{"rename", renameCommand},
+		{"restart", restartCommand},
+		{"rm", rmCommand},
+		{"rmi", rmiCommand},
+		{"run", runCommand},
+		{"runner", runnerCommand},
+		{"save", saveCommand},
+		{"search", searchCommand},
+		{"serve", serveCommand},
+		{"start", startCommand},
+		{"stop", stopCommand},
+		{"supervise", superviseCommand},
+		{"system", systemGroup},
+		{"tag", tagCommand},
+		{"top", topCommand},
+		{"umount", umountCommand},
+		{"version", versionCommand},
+		{"volume", volumeGroup},
+		{"wait", waitCommand},
 	}
+}
+
+// commands builds all commands.
+func commands() []*cli.Command {
+	var all []*cli.Command
+	for _, e := range entries() {
+		all = append(all, e.build())
+	}
+	return all
+}
+
+// commandsAmong builds the commands that one of the words of a command line is
+// called: the one that is meant, and at times some whose names stand for
+// something else there. All are built where none is called so, or one that tells
+// of others, but none for flags alone.
+func commandsAmong(words []string) []*cli.Command {
+	var some []*cli.Command
+	for _, e := range entries() {
+		if !slices.Contains(words, e.name) {
+			continue
+		}
+		if e.name == "help" || e.name == "man" || e.name == "__complete" {
+			return commands()
+		}
+		some = append(some, e.build())
+	}
+	if len(some) == 0 && !onlyFlags(words) {
+		return commands()
+	}
+	return some
+}
+
+func onlyFlags(words []string) bool {
+	return !slices.ContainsFunc(words, func(word string) bool { return !strings.HasPrefix(word, "-") })
 }
 
 // imageGroup is "unio image": the image commands under docker's other names.

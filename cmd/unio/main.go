@@ -29,7 +29,7 @@ func run(args []string) int {
 	}
 	ctx, stop := interruptible(context.Background())
 	defer stop()
-	app := newApp(os.Stdin, os.Stdout, os.Stderr)
+	app := newApp(args, os.Stdin, os.Stdout, os.Stderr)
 	return report(app.ErrWriter, execute(ctx, app, args))
 }
 
@@ -49,6 +49,9 @@ func execute(ctx context.Context, app *cli.App, args []string) error {
 		return err
 	}
 	if line.help {
+		if line, err = completeLine(app, args); err != nil {
+			return err
+		}
 		to := app.Writer
 		if line.bare { // docker shows it as an error, though it is none
 			to = app.ErrWriter
@@ -63,8 +66,9 @@ func execute(ctx context.Context, app *cli.App, args []string) error {
 	return app.RunContext(ctx, line.args)
 }
 
-// newApp builds the application: global flags, commands, streams.
-func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
+// newApp builds the application: global flags, the commands that args may mean,
+// streams.
+func newApp(args []string, stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 	return &cli.App{
 		Name:                      "unio",
 		HelpName:                  "unio",
@@ -73,7 +77,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		Writer:                    stdout,
 		ErrWriter:                 stderr,
 		Flags:                     globalFlags(),
-		Commands:                  prepared("unio", commands(), false),
+		Commands:                  prepared("unio", commandsAmong(args[1:]), false),
 		Before:                    openEnv,
 		Action:                    noCommand,
 		HideHelp:                  true,
@@ -82,6 +86,16 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		ExitErrHandler:            func(*cli.Context, error) {}, // report does it
 	}
 }
+
+// completeLine reads a command line once more, now with all commands, of which
+// help texts speak.
+func completeLine(app *cli.App, args []string) (*line, error) {
+	withAll(app)
+	return parseLine(app, args)
+}
+
+// withAll puts all commands into an application that has been set up.
+func withAll(app *cli.App) { app.Commands = prepared(app.HelpName, commands(), true) }
 
 // prepared tells commands their full names, which errors of the command line
 // need before the cli package fills them in; it does so in time for commands
@@ -105,6 +119,7 @@ func noCommand(c *cli.Context) error {
 		_, err := io.WriteString(c.App.Writer, shortVersion()+"\n")
 		return err
 	}
+	withAll(c.App)
 	_, err := io.WriteString(c.App.Writer, usageText(c.App, nil))
 	return err
 }
