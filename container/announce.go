@@ -2,7 +2,6 @@ package container
 
 import (
 	"errors"
-	"io"
 	"log/slog"
 	"time"
 
@@ -36,9 +35,10 @@ func (s *Store) Announce(v Served) (*Announced, error) {
 	}
 	figures := func() *Stats { return figuresOf(m, v.Server, v.Upper, v.Start) }
 	a := &Announced{store: s, mount: m}
-	if a.stats, err = s.serveStats(m.ID, figures, v.Log); err != nil {
+	if a.stats, err = s.listen(m.ID, statsSocket); err != nil {
 		return nil, err
 	}
+	a.stats.serveStats(figures, v.Log)
 	if err := s.note(m); err != nil {
 		return nil, errors.Join(err, a.stats.Close())
 	}
@@ -52,7 +52,7 @@ func NewID() string { return newID() }
 type Announced struct {
 	store *Store
 	mount *Mount
-	stats io.Closer
+	stats *socket
 }
 
 // Kept notes the process that keeps the mount.

@@ -26,3 +26,31 @@ func closeOnExec() error {
 	}
 	return nil
 }
+
+// roomFD is the highest descriptor that a server is started with, so that it
+// has a table of 1,024 from the start. Whoever has several threads waits some
+// milliseconds whenever the kernel lets a table grow (fs/file.c: expand_fdtable
+// calls synchronize_rcu), and each layer takes one descriptor. A process between
+// fork and exec does not wait, and exec leaves the table as it is.
+const roomFD = 512
+
+// withRoom returns the files that a server inherits from descriptor 3 on: the
+// socket to it, and once more as roomFD where the limit allows that.
+func withRoom(control *os.File) []*os.File {
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil || limit.Cur < 2*roomFD {
+		return []*os.File{control}
+	}
+	const first = 3
+	files := make([]*os.File, roomFD-first+1)
+	files[0], files[roomFD-first] = control, control
+	return files
+}
+
+// closeRoom closes roomFD if this process was started with it.
+func closeRoom(control *os.File) {
+	var there, ours unix.Stat_t
+	if unix.Fstat(roomFD, &there) == nil && unix.Fstat(int(control.Fd()), &ours) == nil && there.Ino == ours.Ino && there.Dev == ours.Dev {
+		unix.Close(roomFD)
+	}
+}

@@ -269,7 +269,7 @@ func start(ctx context.Context, command []string, t task) error {
 	}
 	cmd := &exec.Cmd{
 		Path: command[0], Args: append([]string{"unio"}, command[1:]...), Dir: "/",
-		Stdout: log, Stderr: log, ExtraFiles: []*os.File{theirs},
+		Stdout: log, Stderr: log, ExtraFiles: withRoom(theirs),
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
 	err = cmd.Start()

@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"log/slog"
 	"net"
 	"os"
 	"time"
@@ -77,13 +77,9 @@ func (s *Store) awaitSuccessor(ctx context.Context, m *Mount) (*Mount, error) {
 	return nil, fmt.Errorf("reload the server of %s: no other server has come; see %s", m.Dir, m.Log)
 }
 
-// serveReloads listens for those who want the server replaced.
-func (s *Store) serveReloads(id string, to chan<- reload) (io.Closer, error) {
-	v, err := s.listen(id, controlSocket)
-	if err != nil {
-		return nil, err
-	}
-	go v.accept(s.log, func(conn net.Conn) {
+// serveReloads listens to those who want the server replaced.
+func (v *socket) serveReloads(to chan<- reload, log *slog.Logger) {
+	go v.accept(log, func(conn net.Conn) {
 		r := reload{answer: make(chan error, 1), sent: make(chan struct{})}
 		defer close(r.sent)
 		if err := json.NewDecoder(conn).Decode(&r); err != nil {
@@ -96,7 +92,6 @@ func (s *Store) serveReloads(id string, to chan<- reload) (io.Closer, error) {
 		}
 		_ = json.NewEncoder(conn).Encode(a)
 	})
-	return v, nil
 }
 
 // errUringReload says why such a server stays: whatever it has not answered

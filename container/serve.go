@@ -45,6 +45,7 @@ func (s *Store) Serve(ctx context.Context, control *os.File, o ServeOptions) err
 	if err := closeOnExec(); err != nil {
 		return err
 	}
+	closeRoom(control)
 	got, err := readOrder(control)
 	if err != nil {
 		return err
@@ -124,8 +125,8 @@ type served struct {
 	lower  Lower
 	upper  *cow.FS
 	server *unionfs.Server
-	stats  io.Closer
-	ctl    io.Closer
+	stats  *socket
+	ctl    *socket
 	noted  bool
 	keeper *keeper.Keeper // nil: there is none
 	left   bool           // for another server
@@ -136,15 +137,32 @@ type served struct {
 
 // open takes everything into use, up to the mount itself.
 func (w *served) open(ctx context.Context, o ServeOptions) (err error) {
-	m := w.task.Mount
 	if err := w.inherit(); err != nil {
 		return err
 	}
-	if m.Container != "" {
+	if w.task.Mount.Container != "" {
 		if err := w.openContainer(); err != nil {
 			return err
 		}
 	}
+	listening := make(chan error, 1)
+	go func() { listening <- w.listen() }()
+	err = w.mount(ctx, o)
+	if listenErr := <-listening; err == nil {
+		err = listenErr
+	}
+	if err == nil {
+		err = w.publish()
+	}
+	if err != nil && w.server != nil {
+		err = errors.Join(err, w.server.Unmount(true))
+	}
+	return err
+}
+
+// mount opens what is to be mounted, and mounts it.
+func (w *served) mount(ctx context.Context, o ServeOptions) (err error) {
+	m := w.task.Mount
 	if w.lower, err = o.OpenLower(ctx, m.Image); err != nil {
 		return err
 	}
@@ -161,13 +179,7 @@ func (w *served) open(ctx context.Context, o ServeOptions) (err error) {
 		AllowOther: w.task.Others || w.isOurs() && rootless.Others(), Suid: w.task.Suid, Dev: w.task.Dev, Writeback: w.task.Writeback, ACL: w.task.ACL, Log: w.log,
 		Takeover: w.takeover(), Ledger: w.ledger, IDs: rootless.IDs(), Transport: w.legacy.Transport(o.Transport),
 	})
-	if err != nil {
-		return err
-	}
-	if err := w.publish(); err != nil {
-		return errors.Join(err, w.server.Unmount(true))
-	}
-	return nil
+	return err
 }
 
 // isOurs reports whether a mount lies where no other user gets to.
@@ -226,18 +238,26 @@ func byWhom(root bool) string {
 	return "without root"
 }
 
-// publish notes the mount for others and answers those who ask for figures.
-func (w *served) publish() (err error) {
+// listen makes the sockets of the mount and finds out what its note says of this
+// process. It runs beside mount, whose fields it leaves alone, and behind the
+// container's lock: the sockets of another server of it are in use.
+func (w *served) listen() (err error) {
 	m := w.task.Mount
 	if m.Server, err = self(); err != nil {
 		return err
 	}
-	if w.stats, err = w.store.serveStats(m.ID, w.figures, w.log); err != nil {
+	if w.stats, err = w.store.listen(m.ID, statsSocket); err != nil {
 		return err
 	}
-	if w.ctl, err = w.store.serveReloads(m.ID, w.reloads); err != nil {
-		return err
-	}
+	w.ctl, err = w.store.listen(m.ID, controlSocket)
+	return err
+}
+
+// publish notes the mount for others and answers those who ask for figures.
+func (w *served) publish() (err error) {
+	m := w.task.Mount
+	w.stats.serveStats(w.figures, w.log)
+	w.ctl.serveReloads(w.reloads, w.log)
 	m.Keeper, m.Transport = process{}, w.server.Transport()
 	if w.takeover() != nil {
 		if m.Keeper, err = processOf(os.Getppid()); err != nil {

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -133,18 +132,13 @@ type socket struct {
 }
 
 // serveStats answers every connection with the figures.
-func (s *Store) serveStats(id string, figures func() *Stats, log *slog.Logger) (io.Closer, error) {
-	v, err := s.listen(id, statsSocket)
-	if err != nil {
-		return nil, err
-	}
+func (v *socket) serveStats(figures func() *Stats, log *slog.Logger) {
 	go v.accept(log, func(conn net.Conn) {
 		_ = conn.SetDeadline(time.Now().Add(statsWait))
 		if err := json.NewEncoder(conn).Encode(figures()); err != nil {
 			log.Debug("stats", "err", err)
 		}
 	})
-	return v, nil
 }
 
 // listen opens a socket of a mount, in place of one that a dead server left.
