@@ -35,6 +35,8 @@ func (f *FS) loadHub() error {
 	return nil
 }
 
+// loadHubbed takes a file of the hub into the table. What we have not put there
+// is set aside, not removed: it may be data that a user has nowhere else.
 func (f *FS) loadHubbed(fd int, name string) error {
 	e, err := f.examine(fd, name)
 	if err != nil {

@@ -86,6 +86,9 @@ func (f *FS) writeTo(n *node, fd int, p []byte, off int64) (int, error) {
 	return pwrite(fd, p, off)
 }
 
+// writeKeepingMtime writes what the kernel's cache has collected. The kernel
+// keeps the time of such a write itself and sends it later, so the file's must
+// not move meanwhile. Preconditions: those of writeTo.
 func (f *FS) writeKeepingMtime(n *node, fd int, p []byte, off int64) (int, error) {
 	var st unix.Stat_t
 	if err := fsat.Fstat(fd, &st); err != nil {

@@ -31,6 +31,9 @@ func (f *FS) Link(ino, dir merge.Ino, name string, st *Stat) error {
 	return f.statNode(n, st)
 }
 
+// link gives n one more name. The count on disk goes up first: a crash in between
+// leaves one too many, which the next mount puts right, while one too few would
+// let the file go with a name left.
 func (f *FS) link(n, d *node, name string) error {
 	d.dir.mu.Lock()
 	defer d.dir.mu.Unlock()

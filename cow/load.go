@@ -41,6 +41,8 @@ func (f *FS) load() error {
 	return nil
 }
 
+// loadUpper walks the upper from its top. The hub comes first: the names that
+// are found afterwards may be those of its files.
 func (f *FS) loadUpper() error {
 	f.table.add(f.top)
 	s := spot{fd: f.top.held.fd}
@@ -98,6 +100,9 @@ func (f *FS) loadFolder(n *node, path string) error {
 	return nil
 }
 
+// loadEntry takes one entry of an upper folder into the table, and what is below
+// it. Link counts of folders are kept by how many subfolders each entry adds or
+// hides.
 func (f *FS) loadEntry(dir *node, dirfd int, name, path string) error {
 	e, err := f.examine(dirfd, name)
 	if err != nil {
@@ -140,6 +145,7 @@ func (f *FS) isSubdir(ino merge.Ino) int64 {
 	return 0
 }
 
+// examine reads what an upper entry says about itself.
 func (f *FS) examine(dirfd int, name string) (found, error) {
 	e := found{name: name}
 	if err := fsat.Stat(dirfd, name, &e.st); err != nil {
@@ -211,6 +217,9 @@ func (f *FS) adopt(dir *node, e *found, below merge.Ino, dirfd int) (n *node, fr
 	return n, true
 }
 
+// adoptFolder makes the node of an upper folder. Where two claim one lower folder,
+// or a mark makes no sense, the folder shows its own entries only: nobody is to
+// see by it what its maker could not name.
 func (f *FS) adoptFolder(dir *node, e *found, below merge.Ino, dirfd int) *node {
 	shows := f.lowerFolder(dir, e, below, dirfd)
 	ino := shows

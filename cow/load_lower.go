@@ -36,6 +36,9 @@ func (f *FS) readOrigin(dirfd int, name string, mode uint32) (origin, error) {
 	return o, nil
 }
 
+// checkOrigin believes an origin if the lower has a node of that number and type.
+// A lower that knows only what was looked up cannot be asked; there the number
+// counts as identity and for nothing else.
 func (f *FS) checkOrigin(text string, mode uint32) origin {
 	number, err := strconv.ParseUint(text, 10, 62)
 	if err != nil {

@@ -75,6 +75,7 @@ func (f *FS) Forget(ino merge.Ino, count uint64) {
 	}
 }
 
+// forget takes references back and returns how many are left.
 func (f *FS) forget(ino merge.Ino, count uint64) int64 {
 	if ino < merge.Ino(len(f.lookups.counts)) {
 		return int64(int32(f.lookups.counts[ino].Add(-uint32(count))))

@@ -214,6 +214,7 @@ func (f *FS) seekPartial(n *node, fd int, off int64, whence int) (int64, error) 
 	return 0, unix.EINVAL
 }
 
+// dataPartly finds the next data of either side, whichever comes first.
 func dataPartly(fd int, segments []merge.Segment, off, limit int64) (int64, error) {
 	below, err := nextData(segments, off)
 	none := err != nil || below >= limit

@@ -100,6 +100,8 @@ func (f *FS) Detach(dir merge.Ino, name string, cancel <-chan struct{}) error {
 	return f.detach(st.Ino, cancel)
 }
 
+// detach goes over a folder until nothing of the lower shows in it: others may
+// make it anew while this one copies.
 func (f *FS) detach(ino merge.Ino, cancel <-chan struct{}) error {
 	n, err := f.copyUpFolder(ino)
 	if err != nil {
@@ -145,6 +147,8 @@ func (f *FS) copyUpEntries(n *node, cancel <-chan struct{}) error {
 	return nil
 }
 
+// copyUpEntry copies up one entry, with all that is in it, and gives it its name
+// in the upper, where other tools look for it.
 func (f *FS) copyUpEntry(d *node, name string, cancel <-chan struct{}) error {
 	d.dir.mu.RLock()
 	lower := d.dir.lower

@@ -84,6 +84,8 @@ func (f *FS) prepareMove(m *move) error {
 	return f.countable(m.nd, m.newName)
 }
 
+// copyUpName copies up what has a name now. Without the folder's lock, which a
+// copy must not hold, so the move looks again afterwards.
 func (f *FS) copyUpName(d *node, name string) error {
 	d.dir.mu.RLock()
 	n, ino, err := f.find(d.dir, name)
@@ -129,6 +131,8 @@ func isAncestor(a, n *node) bool {
 	return n == a
 }
 
+// moveNow is the part of a move under locks, which waits for no data. errMoved: what
+// was made ready before has changed meanwhile.
 func (f *FS) moveNow(m *move) error {
 	if m.od != m.nd {
 		f.moving.Lock()
@@ -222,6 +226,7 @@ func (m *move) targetMissing() error {
 	return nil
 }
 
+// targetExists says what rename(2) makes of a target that is there.
 func (m *move) targetExists() error {
 	switch {
 	case m.flags&unix.RENAME_NOREPLACE != 0:
@@ -316,6 +321,7 @@ func (n *node) relocate(from, to place) {
 	}
 }
 
+// moveHandles opens the two folders of a move in the upper.
 func (f *FS) moveHandles(m *move) (old, now int, release func(), err error) {
 	a, err := f.handleOf(m.od)
 	if err != nil {

@@ -72,6 +72,8 @@ func (f *FS) truncate(n *node, size int64) error {
 	return unix.Ftruncate(h.fd, size)
 }
 
+// change sets what c names of owner, mode and times. Preconditions: n is in the
+// upper.
 func (f *FS) change(n *node, c *Change) error {
 	s, err := f.spotOf(n)
 	if err != nil {

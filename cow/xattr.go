@@ -34,6 +34,8 @@ func (f *FS) Listxattr(ino merge.Ino, yield func(name string)) error {
 	return f.lower.Xattrs(ino, func(name string, _ []byte) bool { yield(name); return true })
 }
 
+// listUpperXattrs lists a file's own attributes, without the union's, and those
+// that were stored escaped under their own names.
 func (f *FS) listUpperXattrs(n *node, yield func(name string)) error {
 	s, err := f.spotOf(n)
 	if err != nil {
@@ -70,6 +72,8 @@ func (f *FS) Removexattr(ino merge.Ino, name string) error {
 	})
 }
 
+// changeXattr copies a file up, without its data where that can be, and changes
+// its attributes.
 func (f *FS) changeXattr(ino merge.Ino, change func(spot) error) error {
 	n, err := f.copyUp(ino)
 	if err != nil {

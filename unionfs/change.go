@@ -29,6 +29,7 @@ func (fs *filesystem) setattrTo(in *fuse.SetAttrIn, st *cow.Stat, out *fuse.Attr
 	return fuse.OK
 }
 
+// changeOf translates the fields that a SETATTR says are valid.
 func (fs *filesystem) changeOf(in *fuse.SetAttrIn) cow.Change {
 	c := cow.Change{
 		KillPriv: in.Valid&fuse.FATTR_KILL_SUIDGID != 0 || heraldsWrite(in), Foreign: fs.foreign(&in.InHeader),

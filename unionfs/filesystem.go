@@ -257,6 +257,8 @@ func (fs *filesystem) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.
 	return fs.status("readdirplus", in.NodeId, err)
 }
 
+// addPlus adds an entry with attributes, which counts as a lookup except for the
+// dots (fuse_direntplus_link in the kernel's fs/fuse/readdir.c).
 func (fs *filesystem) addPlus(out *fuse.DirEntryList, e *cow.Dirent, st *cow.Stat) bool {
 	entry := out.AddDirLookupEntry(fuse.DirEntry{Mode: e.Type, Name: e.Name, Ino: uint64(e.Ino), Off: e.Cookie})
 	if entry == nil {

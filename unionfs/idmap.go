@@ -33,6 +33,8 @@ func (m *IDs) store(uid, gid uint32) (uint32, uint32) {
 	return stored(m.UIDs, uid), stored(m.GIDs, gid)
 }
 
+// shown is how an owner on disk shows: the same for all that are squashed, nobody
+// for one in no range.
 func shown(ranges []IDRange, squash *uint32, id uint32) uint32 {
 	if squash != nil {
 		return *squash
@@ -48,6 +50,7 @@ func shown(ranges []IDRange, squash *uint32, id uint32) uint32 {
 	return overflowID
 }
 
+// stored is the reverse, which squashing has none of.
 func stored(ranges []IDRange, id uint32) uint32 {
 	if len(ranges) == 0 {
 		return id

@@ -154,6 +154,7 @@ func (d *inPlace) make(t *task, data, body []byte) (int, fuse.Status) {
 	return n, d.fs.createTo(t.head(), strings.Clone(name), what, &t.st, out)
 }
 
+// remove answers UNLINK and RMDIR.
 func (d *inPlace) remove(t *task, data []byte) (int, fuse.Status) {
 	name, ok := t.take(data)
 	if !ok {

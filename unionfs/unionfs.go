@@ -160,6 +160,8 @@ func orUnmounted(err error) error {
 	return err
 }
 
+// protocolOptions say what go-fuse is to agree upon with the kernel in INIT. It
+// mounts and reads nothing itself.
 func protocolOptions(o *Options) *fuse.MountOptions {
 	log := o.Log
 	m := &fuse.MountOptions{

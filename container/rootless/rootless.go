@@ -48,7 +48,7 @@ func lend(maps []specs.LinuxIDMapping, ranges []user.SubID) []specs.LinuxIDMappi
 	next := uint32(1)
 	for _, r := range ranges {
 		const all = 1 << 32
-		if r.SubID <= 0 || r.Count <= 0 || r.SubID+r.Count > all || int64(next)+r.Count >= all {
+		if r.SubID <= 0 || r.Count <= 0 || r.Count >= all-int64(next) || r.SubID > all-r.Count {
 			continue
 		}
 		maps = append(maps, specs.LinuxIDMapping{ContainerID: next, HostID: uint32(r.SubID), Size: uint32(r.Count)})

@@ -27,6 +27,8 @@ func (s *supervisor) accept(listener net.Listener) {
 	}
 }
 
+// welcome serves one who attaches. The answer comes before any output, so that
+// a client can tell a supervisor that dies from a program that prints nothing.
 func (s *supervisor) welcome(f *framed) {
 	var h hello
 	if err := f.receiveJSON(kindHello, &h); err != nil {

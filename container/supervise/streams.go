@@ -53,6 +53,7 @@ func openStreams(c *container.Container, h *hub, size *Size) (s *streams, err er
 	return s, s.openPipes(c.Config.OpenStdin)
 }
 
+// openTerminal makes a terminal, which carries both output streams as one.
 func (s *streams) openTerminal(size *Size) error {
 	master, slave, err := pty.Open()
 	if err != nil {
@@ -65,6 +66,8 @@ func (s *streams) openTerminal(size *Size) error {
 	return nil
 }
 
+// openPipes makes pipes, also where nobody is attached: a program must not notice
+// when clients come and go.
 func (s *streams) openPipes(stdin bool) (err error) {
 	if stdin {
 		if s.stdin, s.in, err = os.Pipe(); err != nil {

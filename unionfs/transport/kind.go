@@ -69,6 +69,8 @@ var errOldKernel = errors.New("the kernel has no FUSE over io_uring (that needs 
 
 func noUring(why error) error { return fmt.Errorf("%w: %w", ErrNoUring, why) }
 
+// parameterOn tells why the kernel will not offer io_uring to a mount, nil if it
+// will.
 func parameterOn() error {
 	value, err := os.ReadFile(uringParameter)
 	switch {
@@ -125,6 +127,8 @@ func readCPUs(path string) ([]int, error) {
 	return list, nil
 }
 
+// parseCPUs reads the form of lists in sysfs (cpulist, bitmap_parselist in the
+// kernel's lib/bitmap-str.c), strides aside, which the kernel never prints.
 func parseCPUs(text string) ([]int, error) {
 	var list []int
 	for part := range strings.SplitSeq(text, ",") {

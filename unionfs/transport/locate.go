@@ -86,6 +86,8 @@ func checkMountPoint(dir string, over bool) (string, error) {
 	return path, nil
 }
 
+// usable looks at the mount table before the folder: to touch what is mounted by
+// a dead or hung server would fail, or never return.
 func usable(dir string, over bool) (string, error) {
 	path, info, err := locate(dir)
 	if err != nil {

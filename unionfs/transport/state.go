@@ -80,6 +80,8 @@ func probe(path string, limit time.Duration) MountState {
 	}
 }
 
+// judge tells the state of a mount by what statfs(2) said. An error of the server
+// is an answer; only the kernel's own say that there is no server.
 func judge(st unix.Statfs_t, err error) MountState {
 	switch {
 	// ECONNABORTED is the answer on a connection that was aborted, if its server had asked for that.
