@@ -5,7 +5,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"unio/imagestore"
 	"unio/imagestore/blob"
@@ -79,6 +82,7 @@ func (t *tarWriter) copy(ctx context.Context, name string, b *blob.Blob, report 
 		}
 		n, err := io.CopyN(t.w, b.File, min(copyStep, b.Size()-done))
 		done += n
+		t.writeBehind()
 		if err == io.EOF {
 			err = fmt.Errorf("%w: blob %s is cut short", imagestore.ErrCorrupt, name)
 		}
@@ -89,6 +93,15 @@ func (t *tarWriter) copy(ctx context.Context, name string, b *blob.Blob, report 
 	}
 	t.pad(b.Size())
 	return t.err
+}
+
+// writeBehind lets the kernel begin to put on disk what has been copied into a
+// file, so that the sync at its end has little left. It is a hint: whatever
+// fails shows again at the sync.
+func (t *tarWriter) writeBehind() {
+	if f, ok := t.w.(*os.File); ok {
+		_ = unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
+	}
 }
 
 // close writes the end of the archive.
