@@ -137,13 +137,13 @@ func TestConclude(t *testing.T) {
 // TestOrder wants each contestant first in some round, and the slow one, which no
 // goal names, in the first round alone.
 func TestOrder(t *testing.T) {
-	w := workload{name: "x", contestants: []contestant{{name: oursDev}, {name: overlayfs}, {name: "slow"}, {name: fuseOverlay}}, goals: ratio(overlayfs, 1, 1)}
+	w := workload{name: "x", contestants: []contestant{{name: oursDev}, {name: overlayfs}, {name: unionfsFuse}, {name: fuseOverlay}}, goals: ratio(overlayfs, 1, 1)}
 	c := &course{
 		pace: pace{rounds: 4, least: 3, limit: time.Second}, workload: w, named: w.named(), result: newResult(w),
-		spent: map[string]time.Duration{"slow": time.Minute, oursDev: time.Minute, overlayfs: time.Minute},
+		spent: map[string]time.Duration{unionfsFuse: time.Minute, oursDev: time.Minute, overlayfs: time.Minute},
 	}
 	want := []string{
-		oursDev + " " + overlayfs + " slow " + fuseOverlay, overlayfs + " " + oursDev + " " + fuseOverlay, fuseOverlay + " " + oursDev + " " + overlayfs, fuseOverlay,
+		oursDev + " " + overlayfs + " " + unionfsFuse + " " + fuseOverlay, overlayfs + " " + oursDev + " " + fuseOverlay, fuseOverlay + " " + oursDev + " " + overlayfs, fuseOverlay,
 	}
 	for round, names := range want {
 		var is []string

@@ -68,7 +68,7 @@ func (c *course) turn(ctx context.Context, round int, who contestant) {
 func (w workload) named() map[string]bool {
 	list := map[string]bool{}
 	for _, who := range w.contestants {
-		list[who.name] = strings.HasPrefix(who.name, "unio") && !strings.Contains(who.name, writebackOpt)
+		list[who.name] = strings.HasPrefix(who.name+" ", "unio ") && !strings.Contains(who.name, writebackOpt)
 	}
 	for _, g := range w.goals {
 		list[g.of], list[g.against] = true, true
