@@ -96,19 +96,27 @@ func (k *kit) prepare(ctx context.Context) error {
 	return nil
 }
 
-// toolLayers are the layers after the Debian root: what a container adds to it,
-// from the realistic image as one folder.
+// firstLayer packs what the image begins with, and toolLayers are what containers add
+// to it, all of it parts of the realistic image as one folder: 25,000 files of 140 MB.
+const firstLayer = `tar --numeric-owner -cf "$0" usr/share usr/include/boost/[a-e]*`
+
 func toolLayers() []string {
 	return []string{
-		headers + `; mkdir -p "$0/usr/include"; cp -a "$@" "$0/usr/include/"`,
-		`cp -a srv/many srv/thousand "$0/srv/"`,
-		`cp -a usr/share/perl* usr/lib/git-core "$0/usr/share/"; rm -rf "$0/srv/many/1" "$0/usr/share/doc"`,
+		headers + `; cp -a "$@" "$0/usr/include/boost/"`,
+		`mkdir "$0/srv"; cp -a srv/many srv/thousand "$0/srv/"`,
+		`rm -rf "$0/srv/many/1" "$0/usr/share/perl"; echo changed >>"$0/srv/many/2/2"`,
 	}
 }
 
 // makeImage makes the image; in the smoke test it is the root alone.
 func (k *kit) makeImage(ctx context.Context, p *picture) error {
-	root, err := k.root(ctx)
+	var err error
+	root := k.path("first.tar")
+	if k.tiny {
+		root, err = k.root(ctx)
+	} else {
+		err = (&trial{}).runIn(ctx, p.flat, "sh", "-ec", firstLayer, root)
+	}
 	if err != nil {
 		return err
 	}
