@@ -140,7 +140,7 @@ func TestOrder(t *testing.T) {
 	w := workload{name: "x", contestants: []contestant{{name: oursDev}, {name: overlayfs}, {name: unionfsFuse}, {name: fuseOverlay}}, goals: ratio(overlayfs, 1, 1)}
 	c := &course{
 		pace: pace{rounds: 4, least: 3, limit: time.Second}, workload: w, named: w.named(), result: newResult(w),
-		spent: map[string]time.Duration{unionfsFuse: time.Minute, oursDev: time.Minute, overlayfs: time.Minute},
+		spent: map[string]time.Duration{unionfsFuse: time.Minute, oursDev: time.Minute, overlayfs: dear},
 	}
 	want := []string{
 		oursDev + " " + overlayfs + " " + unionfsFuse + " " + fuseOverlay, overlayfs + " " + oursDev + " " + fuseOverlay, fuseOverlay + " " + oursDev + " " + overlayfs, fuseOverlay,
@@ -156,5 +156,9 @@ func TestOrder(t *testing.T) {
 	}
 	if !c.goesOn(2, c.next(2)) || c.goesOn(3, c.next(3)) && time.Since(c.start) > c.limit {
 		t.Error("three rounds, whatever the time, and a fourth only in it")
+	}
+	c.spent[overlayfs]++
+	if next := c.next(1); len(next) != 2 || next[0].name != oursDev {
+		t.Errorf("a peer that has taken too long is not asked again: %v", next)
 	}
 }

@@ -13,7 +13,7 @@ import (
 // Scripts of work on many files. What they read of the host lies in the tree
 // as one folder, or in a tar that is made of it once.
 const (
-	untarFiles = 2_500
+	untarFiles = 5_000
 	// sqliteScript commits 30 times, as a program does that changes nothing of
 	// SQLite's settings: each commit makes a journal, syncs three or four
 	// times and removes it.
@@ -33,7 +33,7 @@ func (s *stage) fileWorks() []fsWork {
 	many := []string{"srv/many"}
 	return []fsWork{
 		{
-			name: "untar", title: "untar 2,500 files", fresh: true, ready: s.readyTar, do: s.untar,
+			name: "untar", title: "untar 5,000 files", fresh: true, ready: s.readyTar, do: s.untar,
 			goals: ratio(fuseOverlay, 0.6, 0.33),
 		},
 		{name: "cpin", long: true, title: "cp -r of 6,900 headers into it", fresh: true, do: s.cpIn, goals: ratio(overlayfs, 1.25, 1.05)},

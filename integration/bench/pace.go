@@ -19,6 +19,10 @@ type pace struct {
 // first time: programs and what they need have been read when it counts.
 const cheap = 1200 * time.Millisecond
 
+// dear is what a peer may take of a workload before its rounds end, goals or
+// not: who needs many times as long is told from ours by fewer.
+const dear = 15 * time.Second
+
 // course is a workload being run.
 type course struct {
 	pace
@@ -68,13 +72,15 @@ func (c *course) turn(ctx context.Context, round int, who contestant) {
 func (w workload) named() map[string]bool {
 	list := map[string]bool{}
 	for _, who := range w.contestants {
-		list[who.name] = strings.HasPrefix(who.name+" ", "unio ") && !strings.Contains(who.name, writebackOpt)
+		list[who.name] = ours(who.name) && !strings.Contains(who.name, writebackOpt)
 	}
 	for _, g := range w.goals {
 		list[g.of], list[g.against] = true, true
 	}
 	return list
 }
+
+func ours(name string) bool { return strings.HasPrefix(name+" ", "unio ") }
 
 // next are the contestants of a round. Each round starts with the next one, and every
 // second goes backwards, so that each is first, and before and after others. One that takes
@@ -87,7 +93,7 @@ func (c *course) next(round int) []contestant {
 			i = n - i
 		}
 		who := c.contestants[(round+i)%n]
-		needed := round == 0 || round < c.least && c.named[who.name]
+		needed := round == 0 || round < c.least && c.named[who.name] && (c.spent[who.name] <= dear || ours(who.name))
 		if !c.result.missing(who.name) && (needed || c.spent[who.name] <= c.limit/6) {
 			list = append(list, who)
 		}

@@ -154,9 +154,9 @@ func (s *stage) programWorks() []fsWork {
 	}
 	repo := []string{"srv/repo"}
 	return []fsWork{
-		{name: "exec", title: "/bin/true, 200 times", kept: true, ready: inside(1, "/bin/true"), do: inside(200, "/bin/true"), goals: ratio(overlayfs, 1.3, 1.3)},
+		{name: "exec", title: "/bin/true, 500 times", kept: true, ready: inside(1, "/bin/true"), do: inside(500, "/bin/true"), goals: ratio(overlayfs, 1.3, 1.3)},
 		{name: "python", long: true, title: "python imports 8 modules, 5 times", kept: true, ready: python(1), do: python(5), goals: ratio(overlayfs, 1.15, 1.15)},
-		{name: "gcc", title: "gcc -c, 10 times", kept: true, ready: gcc(1), do: gcc(10), goals: ratio(overlayfs, 1.15, 1.15)},
+		{name: "gcc", title: "gcc -c, 40 times", kept: true, ready: gcc(1), do: gcc(40), goals: ratio(overlayfs, 1.15, 1.15)},
 		{name: "gitfirst", long: true, title: "git status of a new mount", fresh: true, warmup: true, copies: repo, do: status},
 		{name: "git", title: "git status again", fresh: true, copies: repo, ready: steps(status, status), do: status},
 	}
