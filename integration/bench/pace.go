@@ -21,7 +21,7 @@ const cheap = 1200 * time.Millisecond
 
 // dear is what a peer may take of a workload before its rounds end, goals or
 // not: who needs many times as long is told from ours by fewer.
-const dear = 15 * time.Second
+const dear = 6 * time.Second
 
 // course is a workload being run.
 type course struct {
