@@ -91,7 +91,7 @@ func (o options) normal() options {
 	case o.tiny:
 		rounds, least, limit = 1, 1, time.Second
 	case o.quick:
-		rounds, least, limit = 3, 3, 140*time.Second
+		rounds, least, limit = 3, 1, 140*time.Second
 		if o.peers == nil {
 			o.peers = []string{oursRing, overlayfs, fuseOverlay, "docker", "podman"}
 		}
