@@ -18,7 +18,7 @@ func commonCommands() []string {
 // entry is a command that is built when it is needed: to build all of them with
 // their flags takes a tenth of the start of a program that does little.
 type entry struct {
-	name  string // that of the command it makes, without aliases
+	names string // those of the command it makes, with a blank between
 	build func() *cli.Command
 }
 
@@ -78,7 +78,7 @@ func entries() []entry {
 		{"system", systemGroup},
 		{"tag", tagCommand},
 		{"top", topCommand},
-		{"umount", umountCommand},
+		{"umount unmount", umountCommand},
 		{"version", versionCommand},
 		{"volume", volumeGroup},
 		{"wait", waitCommand},
@@ -101,10 +101,10 @@ func commands() []*cli.Command {
 func commandsAmong(words []string) []*cli.Command {
 	var some []*cli.Command
 	for _, e := range entries() {
-		if !slices.Contains(words, e.name) {
+		if !slices.ContainsFunc(strings.Fields(e.names), func(name string) bool { return slices.Contains(words, name) }) {
 			continue
 		}
-		if e.name == "help" || e.name == "man" || e.name == "__complete" {
+		if e.names == "help" || e.names == "man" || e.names == "__complete" {
 			return commands()
 		}
 		some = append(some, e.build())

@@ -8,11 +8,11 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// TestEntriesAreNamed: a command is found under the name that it gives itself.
+// TestEntriesAreNamed: a command is found under all names that it gives itself.
 func TestEntriesAreNamed(t *testing.T) {
 	for _, e := range entries() {
-		if name := e.build().Name; name != e.name {
-			t.Errorf("the entry %q makes the command %q", e.name, name)
+		if names := strings.Join(e.build().Names(), " "); names != e.names {
+			t.Errorf("the entry %q makes the command %q", e.names, names)
 		}
 	}
 }
@@ -26,7 +26,8 @@ func TestCommandsAmong(t *testing.T) {
 		"--root=/x mount debian":  1,
 		"--version":               0,
 		"":                        0,
-		"unmount /mnt":            all,
+		"unmount /mnt":            1,
+		"unmount run":             2,
 		"no-such":                 all,
 		"help mount":              all,
 		"__complete -- ps":        all,
