@@ -44,8 +44,8 @@ type sink func(r io.Reader) error
 // run at the same time, each in a goroutine, so that hashing, writing and
 // parsing share the cores. The first failure stops everything; a failure of r
 // is returned as it is, whatever the sinks make of it.
-func fanOut(ctx context.Context, r io.Reader, sinks ...sink) error {
-	g, ctx := errgroup.WithContext(ctx)
+func fanOut(parent context.Context, r io.Reader, sinks ...sink) error {
+	g, ctx := errgroup.WithContext(parent)
 	readers := make([]*chunkReader, len(sinks))
 	for i, s := range sinks {
 		cr := &chunkReader{ctx: ctx, c: make(chan *chunk, chunkQueue)}
@@ -63,13 +63,17 @@ func fanOut(ctx context.Context, r io.Reader, sinks ...sink) error {
 		return readErr
 	})
 	err := g.Wait()
-	if readErr != nil && !errors.Is(readErr, errStopped) {
+	switch {
+	case readErr != nil && readErr != errStopped:
 		return readErr
+	case err == errStopped: // by the caller, before any sink saw it
+		return parent.Err()
 	}
 	return err
 }
 
-// errStopped ends the feeding of sinks after one of them has failed.
+// errStopped ends the feeding of sinks after one of them has failed, or when
+// the caller has had enough.
 var errStopped = errors.New("stopped")
 
 // feed reads r in chunks and hands each to all readers.

@@ -86,6 +86,17 @@ func withCode(code int, err error) error {
 	return &exitError{code: code, err: err}
 }
 
+// interrupted gives err, with which a command has ended after a signal, the
+// exit code that says so. What a stopped step failed with need not tell that it
+// was stopped; it is shown.
+func interrupted(err error) error {
+	var exit *exitError
+	if errors.As(err, &exit) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return withCode(exitInterrupted, err)
+}
+
 // report tells the user about err on w and returns the exit code.
 func report(w io.Writer, err error) int {
 	var usage *usageError

@@ -30,7 +30,11 @@ func run(args []string) int {
 	ctx, stop := interruptible(context.Background())
 	defer stop()
 	app := newApp(args, os.Stdin, os.Stdout, os.Stderr)
-	return report(app.ErrWriter, execute(ctx, app, args))
+	err := execute(ctx, app, args)
+	if ctx.Err() != nil {
+		err = interrupted(err)
+	}
+	return report(app.ErrWriter, err)
 }
 
 // interruptible returns a context that SIGINT or SIGTERM cancels. A second
