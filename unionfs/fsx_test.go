@@ -75,7 +75,7 @@ func (x *fsx) close() {
 
 func (x *fsx) fatalf(format string, a ...any) {
 	x.t.Helper()
-	x.t.Fatalf("%s\nlast operations:\n%s", fmt.Sprintf(format, a...), strings.Join(x.ops, "\n"))
+	x.t.Fatalf("last operations:\n%s\n%s", strings.Join(x.ops, "\n"), fmt.Sprintf(format, a...))
 }
 
 // change is one operation that was tried: what the file was before and what it

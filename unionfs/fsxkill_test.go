@@ -83,12 +83,22 @@ func (x *fsx) settle(c change) {
 	for at := 0; at < len(got); at += 4096 {
 		end := min(at+4096, len(got))
 		if b := got[at:end]; !bytes.Equal(b, old[at:end]) && !bytes.Equal(b, now[at:end]) {
-			x.fatalf("block %d is neither as before nor as after (size %d, before %d, after %d, zeros %v)",
-				at/4096, len(got), len(c.old), len(c.now), len(bytes.Trim(b, "\x00")) == 0)
+			x.fatalf("block %d is neither as before (but %d bytes are) nor as after (%d are); size %d, before %d, after %d, zeros %v; %v",
+				at/4096, same(b, old[at:end]), same(b, now[at:end]), len(got), len(c.old), len(c.now), len(bytes.Trim(b, "\x00")) == 0, c.err)
 		}
 	}
 	x.want = got
 	x.compare()
+}
+
+// same counts the bytes that two blocks have in common.
+func same(a, b []byte) (n int) {
+	for i := range a {
+		if a[i] == b[i] {
+			n++
+		}
+	}
+	return n
 }
 
 func sizedTo(p []byte, size int) []byte {
