@@ -83,6 +83,7 @@ func (x *fsx) fatalf(format string, a ...any) {
 type change struct {
 	old, now []byte
 	err      error
+	mapped   bool // byte by byte: a sync may write a page while it is filled
 }
 
 // place returns an offset, often near a block's edge, and a length.
@@ -189,12 +190,12 @@ func (x *fsx) write(f *os.File, off, length int64) change {
 	if err == nil && n < len(data) {
 		err = errShort
 	}
-	return change{x.want, x.with(off, data), err}
+	return change{old: x.want, now: x.with(off, data), err: err}
 }
 
 func (x *fsx) truncate(size int64) change {
 	x.note("truncate to %d", size)
-	return change{x.want, x.sized(size), x.f.Truncate(size)}
+	return change{old: x.want, now: x.sized(size), err: x.f.Truncate(size)}
 }
 
 func (x *fsx) fallocate(mode uint32, off, length int64) change {
@@ -223,7 +224,7 @@ func (x *fsx) copyRange(to, length int64) change {
 	if x.rnd.IntN(2) == 0 {
 		other, err := os.Open(filepath.Join(x.dir, "small"))
 		if err != nil {
-			return change{x.want, x.want, err}
+			return change{old: x.want, now: x.want, err: err}
 		}
 		defer other.Close()
 		if data, err = os.ReadFile(filepath.Join(x.lower, "small")); err != nil {
@@ -287,7 +288,7 @@ func (x *fsx) writeMapped(off, length int64) (change, bool) {
 	x.note("write %d at %d through a mapping", length, off)
 	data := x.random(length)
 	err := x.mapped(off, length, func(p []byte) error { copy(p, data); return nil })
-	return change{x.want, x.with(off, data), err}, true
+	return change{x.want, x.with(off, data), err, true}, true
 }
 
 var errDiffers = errors.New("what was read differs")
