@@ -97,6 +97,7 @@ func (fs *filesystem) createTo(h *fuse.InHeader, name string, what cow.New, st *
 	if err != nil {
 		return fs.status("create", h.NodeId, err)
 	}
+	fs.changed(h.NodeId, h)
 	fs.entry(out, st)
 	return fuse.OK
 }
@@ -151,6 +152,7 @@ func (fs *filesystem) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out 
 	if err != nil {
 		return fs.status("link", in.Oldnodeid, err)
 	}
+	fs.changed(in.NodeId, &in.InHeader)
 	fs.entry(out, &st)
 	return fuse.OK
 }
@@ -160,7 +162,7 @@ func (fs *filesystem) Unlink(_ <-chan struct{}, h *fuse.InHeader, name string) f
 	if fs.cow == nil {
 		return fuse.EROFS
 	}
-	return fs.status("unlink", h.NodeId, removed(h, fs.cow.Unlink(merge.Ino(h.NodeId), name)))
+	return fs.left("unlink", h, fs.cow.Unlink(merge.Ino(h.NodeId), name))
 }
 
 // Rmdir answers RMDIR.
@@ -168,7 +170,16 @@ func (fs *filesystem) Rmdir(_ <-chan struct{}, h *fuse.InHeader, name string) fu
 	if fs.cow == nil {
 		return fuse.EROFS
 	}
-	return fs.status("rmdir", h.NodeId, removed(h, fs.cow.Rmdir(merge.Ino(h.NodeId), name)))
+	return fs.left("rmdir", h, fs.cow.Rmdir(merge.Ino(h.NodeId), name))
+}
+
+// left ends UNLINK and RMDIR.
+func (fs *filesystem) left(op string, h *fuse.InHeader, err error) fuse.Status {
+	if err = removed(h, err); err != nil {
+		return fs.status(op, h.NodeId, err)
+	}
+	fs.changed(h.NodeId, h)
+	return fuse.OK
 }
 
 // Rename answers RENAME and RENAME2.
@@ -182,8 +193,15 @@ func (fs *filesystem) Rename(cancel <-chan struct{}, in *fuse.RenameIn, oldName,
 	if err := fs.cow.Detach(merge.Ino(in.NodeId), oldName, cancel); err != nil {
 		return fs.status("rename", in.NodeId, err)
 	}
-	return fs.status("rename", in.NodeId,
-		fs.cow.Rename(merge.Ino(in.NodeId), oldName, merge.Ino(in.Newdir), newName, uint(in.Flags)))
+	err := fs.cow.Rename(merge.Ino(in.NodeId), oldName, merge.Ino(in.Newdir), newName, uint(in.Flags))
+	if err != nil {
+		return fs.status("rename", in.NodeId, err)
+	}
+	fs.changed(in.NodeId, &in.InHeader)
+	if in.Newdir != in.NodeId {
+		fs.changed(in.Newdir, &in.InHeader)
+	}
+	return fuse.OK
 }
 
 // SetXAttr answers SETXATTR.

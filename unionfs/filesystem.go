@@ -35,6 +35,9 @@ type filesystem struct {
 
 	trim      merge.Trimmer // the lower, if it can; else nil
 	forgotten atomic.Uint64 // nodes
+
+	asked     asked
+	dropAttrs func(folder uint64) // makes the kernel ask for them again
 }
 
 var _ fuse.RawFileSystem = (*filesystem)(nil)
@@ -44,6 +47,7 @@ func newFilesystem(o *Options) *filesystem {
 		RawFileSystem: fuse.NewDefaultRawFileSystem(), cow: o.Cow, log: o.Log, ledger: o.Ledger,
 		ids: o.IDs, valid: validity(o.Timeout), staticNlink: o.StaticNlink, noXattrs: o.NoXattrs,
 		writeback: o.Cow != nil && o.Writeback, acl: o.ACL, labels: hasLabels(),
+		asked: asked{start: time.Now()}, dropAttrs: func(uint64) {},
 	}
 	fs.trim, _ = o.Lower.(merge.Trimmer)
 	if o.Cow != nil {
@@ -146,6 +150,7 @@ func (fs *filesystem) lookupTo(h *fuse.InHeader, name string, st *cow.Stat, out 
 	if len(name) > unix.NAME_MAX {
 		return fuse.Status(unix.ENAMETOOLONG)
 	}
+	changes := fs.asked.changes.Load()
 	err := fs.lookup(merge.Ino(h.NodeId), name, st)
 	if err == merge.ErrNotExist {
 		*out = fuse.EntryOut{}
@@ -155,6 +160,7 @@ func (fs *filesystem) lookupTo(h *fuse.InHeader, name string, st *cow.Stat, out 
 	if err != nil {
 		return fs.status("lookup", h.NodeId, err)
 	}
+	fs.tell(st, h, changes)
 	fs.entry(out, st)
 	return fuse.OK
 }
@@ -209,12 +215,38 @@ func (fs *filesystem) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.A
 }
 
 func (fs *filesystem) getattrTo(h *fuse.InHeader, st *cow.Stat, out *fuse.AttrOut) fuse.Status {
+	changes := fs.asked.changes.Load()
 	if err := fs.tree.Getattr(merge.Ino(h.NodeId), st); err != nil {
 		return fs.status("getattr", h.NodeId, err)
 	}
+	fs.tell(st, h, changes)
 	out.SetTimeout(fs.valid)
 	fs.fillAttr(&out.Attr, st)
 	return fuse.OK
+}
+
+// changed is called when an entry of a folder has come or gone, before the one
+// who asked for that is told.
+func (fs *filesystem) changed(folder uint64, h *fuse.InHeader) {
+	if fs.asked.change(folder, h.Pid, fs.asked.now()) {
+		fs.dropAttrs(folder)
+	}
+}
+
+// tell is called before somebody is told what st says, which was read after so
+// many changes.
+func (fs *filesystem) tell(st *cow.Stat, h *fuse.InHeader, changes uint64) {
+	if fs.cow == nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return
+	}
+	fs.asked.note(uint64(st.Ino), h.Pid, fs.asked.now())
+	if fs.asked.changes.Load() == changes {
+		return
+	}
+	before := *st
+	if fs.tree.Getattr(st.Ino, st) != nil { // removed meanwhile
+		*st = before
+	}
 }
 
 // Readlink answers READLINK.
@@ -253,20 +285,24 @@ func addEntry(out *fuse.DirEntryList, e *cow.Dirent) bool {
 // mostly follow one.
 func (fs *filesystem) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	var st cow.Stat
-	err := fs.tree.ReadDir(merge.Ino(in.NodeId), in.Offset, func(e cow.Dirent) bool { return fs.addPlus(out, &e, &st) })
+	err := fs.tree.ReadDir(merge.Ino(in.NodeId), in.Offset, func(e cow.Dirent) bool {
+		return fs.addPlus(&in.InHeader, out, &e, &st)
+	})
 	return fs.status("readdirplus", in.NodeId, err)
 }
 
 // addPlus adds an entry with attributes, which counts as a lookup except for the
 // dots (fuse_direntplus_link in the kernel's fs/fuse/readdir.c).
-func (fs *filesystem) addPlus(out *fuse.DirEntryList, e *cow.Dirent, st *cow.Stat) bool {
+func (fs *filesystem) addPlus(h *fuse.InHeader, out *fuse.DirEntryList, e *cow.Dirent, st *cow.Stat) bool {
 	entry := out.AddDirLookupEntry(fuse.DirEntry{Mode: e.Type, Name: e.Name, Ino: uint64(e.Ino), Off: e.Cookie})
 	if entry == nil {
 		return false
 	}
+	changes := fs.asked.changes.Load()
 	if e.Name == "." || e.Name == ".." || fs.tree.Getattr(e.Ino, st) != nil {
 		return true // without attributes the kernel looks it up when it needs it
 	}
+	fs.tell(st, h, changes)
 	fs.entry(entry, st)
 	return true
 }

@@ -130,7 +130,7 @@ func (d *inPlace) list(t *task, body []byte) (int, fuse.Status) {
 
 func (t *task) addEntry(e cow.Dirent) bool { return addEntry(&t.list, &e) }
 
-func (t *task) addPlus(e cow.Dirent) bool { return t.fs.addPlus(&t.list, &e, &t.st) }
+func (t *task) addPlus(e cow.Dirent) bool { return t.fs.addPlus(t.head(), &t.list, &e, &t.st) }
 
 // make answers MKNOD and MKDIR. The kernel sends MKDIR without the bits that say
 // folder (fuse_mkdir in fs/fuse/dir.c).

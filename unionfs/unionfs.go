@@ -93,6 +93,7 @@ func Mount(o Options) (*Server, error) {
 		o.Cow.OnListing(s.dropListing(o.Log))
 	}
 	fs := newFilesystem(&o)
+	fs.dropAttrs = s.dropAttrs(o.Log)
 	handler := newInPlace(fs, o.Lower, fuse.NewProtocolServer(fs, protocolOptions(&o)))
 	var how transport.ServeOptions
 	if o.Ledger != nil {
@@ -147,6 +148,18 @@ func (s *Server) dropListing(log *slog.Logger) func(merge.Ino) {
 		err := s.dev.InvalidateInode(uint64(folder), 0, 0)
 		if err != nil && !errors.Is(err, unix.ENOENT) {
 			log.Warn("cannot drop the listing of a moved folder", "ino", uint64(folder), "err", err)
+		}
+	}
+}
+
+// dropAttrs returns what makes the kernel forget the attributes of a folder, and
+// those that are on their way to it.
+func (s *Server) dropAttrs(log *slog.Logger) func(folder uint64) {
+	return func(folder uint64) {
+		const noData = -1
+		err := s.dev.InvalidateInode(folder, noData, 0)
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			log.Warn("cannot drop the attributes of a changed folder", "ino", folder, "err", err)
 		}
 	}
 }
