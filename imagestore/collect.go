@@ -163,6 +163,7 @@ func (s *Store) markImage(m *marks, d ocispec.Descriptor) error {
 		m.layers[filepath.Base(s.layerIndexPath(diffID))] = true
 	}
 	s.markView(m, c.RootFS.DiffIDs)
+	s.markReferrers(m, d.Digest)
 	return nil
 }
 
@@ -248,6 +249,11 @@ func (s *Store) sweepDerived(m *marks, c *Collected) error {
 		diffID, _, ok := splitPair(name)
 		return ok && m.blobs[diffID]
 	})
+	c.Bytes += n
+	if err != nil {
+		return err
+	}
+	n, err = s.sweepReferrers(m)
 	c.Bytes += n
 	return err
 }

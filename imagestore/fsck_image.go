@@ -64,7 +64,10 @@ func (c *check) image(d ocispec.Descriptor) error {
 	if err != nil {
 		return c.brokenImage(d, err)
 	}
-	return c.layers(d, info.manifest, conf)
+	if err := c.layers(d, info.manifest, conf); err != nil {
+		return err
+	}
+	return c.referrers(d, d.Digest)
 }
 
 // brokenImage reports an image that cannot be used. It may have been removed

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // damage cases: what is done to a store, what fsck calls it, and whether the
@@ -55,6 +56,19 @@ func TestFsckFindsAndRepairs(t *testing.T) {
 			must(t, err)
 			damageFile(t, list[0], 0)
 		}, "pair ", true, false},
+		"referrer flipped": {func(t *testing.T, s *Store, img *Image) {
+			damageFile(t, blobPath(t, s, addReferrer(t, s, img.Manifest.Digest)), 30)
+		}, "referrer sha256:", true, false},
+		"blob of a referrer gone": {func(t *testing.T, s *Store, img *Image) {
+			addReferrer(t, s, addReferrer(t, s, img.Manifest.Digest))
+			must(t, os.Remove(blobPath(t, s, digest.FromString("{}"))))
+		}, "referrer sha256:", true, false},
+		"list of referrers damaged": {func(t *testing.T, s *Store, img *Image) {
+			must(t, os.Remove(blobPath(t, s, addReferrer(t, s, img.Manifest.Digest)))) // else: garbage
+			must(t, s.blobs.Remove(digest.FromString("{}")))
+			damageFile(t, s.referrersPath(img.Manifest.Digest), 0)
+			must(t, os.WriteFile(filepath.Join(s.Root(), "oci-layout"), nil, 0o600))
+		}, "oci-layout: is missing or damaged", true, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStore(t)
@@ -104,6 +118,20 @@ func damageFile(t *testing.T, path string, at int) {
 	p, err := os.ReadFile(path)
 	must(t, err)
 	must(t, os.WriteFile(path, flip(p, at), 0o600))
+}
+
+// addReferrer adds a manifest about another one, with one blob, and returns its
+// digest.
+func addReferrer(t *testing.T, s *Store, subject digest.Digest) digest.Digest {
+	t.Helper()
+	config, err := s.blobs.Put(bg, []byte("{}"))
+	must(t, err)
+	raw := []byte(`{"schemaVersion":2,"config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":"` + config.String() +
+		`","size":2},"layers":[],"subject":{"digest":"` + subject.String() + `"}}`)
+	d, err := s.blobs.Put(bg, raw)
+	must(t, err)
+	must(t, s.AddReferrers(bg, subject, []ocispec.Descriptor{{MediaType: ocispec.MediaTypeImageManifest, Digest: d, Size: int64(len(raw))}}))
+	return d
 }
 
 func TestFsckOfLostReferences(t *testing.T) {

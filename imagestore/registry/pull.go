@@ -106,6 +106,9 @@ func (r *repository) taggedNames(ctx context.Context, name reference.Named) ([]r
 	slices.Sort(tags)
 	var names []reference.Named
 	for _, tag := range slices.Compact(tags) {
+		if isReferrersTag(tag) {
+			continue
+		}
 		tagged, err := reference.WithTag(name, tag)
 		if err != nil {
 			return nil, fmt.Errorf("tag %q: %w: %w", printable(tag), ErrVerify, err)
@@ -193,6 +196,7 @@ func (p *puller) known(ctx context.Context, doc *document, names []string) (*ima
 	if err := p.checkPlatform(&img.Config, names[0]); err != nil {
 		return nil, err
 	}
+	p.gathering(ctx, img.Manifest.Digest)(true)
 	if p.current(ctx, names[0]) == img.ID {
 		return img, nil
 	}

@@ -52,7 +52,9 @@ func (p *puller) image(ctx context.Context, doc *document, names []string) (*ima
 	if err := p.checkPlatform(conf, names[0]); err != nil {
 		return nil, err
 	}
+	gathered := p.gathering(ctx, doc.desc.Digest)
 	layers, err := p.layers(ctx, doc.body.Layers, conf.RootFS.DiffIDs)
+	gathered(err == nil)
 	if err != nil {
 		return nil, err
 	}

@@ -160,14 +160,13 @@ func (p *pusher) one(ctx context.Context, t tagged) (Pushed, error) {
 	if err := p.config(ctx, t.img, doc); err != nil {
 		return Pushed{}, fmt.Errorf("push config: %w", err)
 	}
-	linked, err := p.repo.putManifest(ctx, t.name.Tag(), doc)
-	if err == nil && doc.body.Subject != nil && !linked {
-		err = p.repo.listReferrer(ctx, doc)
-	}
-	if err != nil {
+	if err := p.repo.publish(ctx, t.name.Tag(), doc); err != nil {
 		return Pushed{}, fmt.Errorf("push manifest: %w", err)
 	}
 	p.remember(ctx, t, doc)
+	if err := p.referrers(ctx, doc.desc.Digest, 0); err != nil {
+		return Pushed{}, fmt.Errorf("push referrers: %w", err)
+	}
 	p.c.step("", fmt.Sprintf("%s: digest: %s size: %d", t.name.Tag(), doc.desc.Digest, doc.desc.Size))
 	return Pushed{Name: t.name.String(), Digest: doc.desc.Digest, Size: doc.desc.Size}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -16,6 +17,35 @@ import (
 // Tag Schema").
 func referrersTag(subject digest.Digest) string {
 	return string(subject.Algorithm()) + "-" + subject.Encoded()
+}
+
+// isReferrersTag reports whether a tag is of that form, or one of the older names
+// that signing tools put beside it ("sha256-….sig"): no image, by agreement.
+func isReferrersTag(tag string) bool {
+	algorithm, rest, ok := strings.Cut(tag, "-")
+	if !ok || !digest.Algorithm(algorithm).Available() {
+		return false
+	}
+	hex, _, _ := strings.Cut(rest, ".")
+	return checkDigest(digest.NewDigestFromEncoded(digest.Algorithm(algorithm), hex)) == nil
+}
+
+// artifactType says what a manifest is, as lists of referrers have it.
+func (d *document) artifactType() string {
+	if d.body.ArtifactType == "" && d.body.Config != nil {
+		return d.body.Config.MediaType
+	}
+	return d.body.ArtifactType
+}
+
+// publish writes a manifest under a tag or its digest and, if it is about
+// another one, sees to it that it is listed there.
+func (r *repository) publish(ctx context.Context, tagOrDigest string, doc *document) error {
+	linked, err := r.putManifest(ctx, tagOrDigest, doc)
+	if err == nil && doc.body.Subject != nil && !linked {
+		err = r.listReferrer(ctx, doc)
+	}
+	return err
 }
 
 // listReferrer enters a manifest, which the registry has now, in the list of
@@ -44,10 +74,7 @@ func (r *repository) listReferrer(ctx context.Context, doc *document) error {
 		return nil
 	}
 	entry := doc.desc
-	entry.ArtifactType, entry.Annotations = doc.body.ArtifactType, doc.body.Annotations
-	if entry.ArtifactType == "" && doc.body.Config != nil {
-		entry.ArtifactType = doc.body.Config.MediaType
-	}
+	entry.ArtifactType, entry.Annotations = doc.artifactType(), doc.body.Annotations
 	list.Manifests = append(list.Manifests, entry)
 	raw, err := json.Marshal(list)
 	if err != nil {
