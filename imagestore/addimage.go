@@ -123,7 +123,22 @@ func (s *Store) prepare(a *NewImage) (ocispec.Descriptor, *ImageConfig, error) {
 		desc.MediaType = ocispec.MediaTypeImageManifest
 	}
 	notes[annotationID] = desc.Digest.String() + " " + m.Config.Digest.String()
-	return desc, c, checkPair(m, c, a.Config)
+	if err := checkPair(m, c, a.Config); err != nil {
+		return ocispec.Descriptor{}, nil, err
+	}
+	return desc, c, s.checkSizes(m)
+}
+
+// checkSizes compares the sizes that a manifest tells with the blobs that are
+// there. Who brings a blob checks its size; one that was there before, from
+// another image, came without a look at this manifest.
+func (s *Store) checkSizes(m *ocispec.Manifest) error {
+	for _, l := range m.Layers {
+		if have, err := s.blobs.Size(l.Digest); err == nil && have != l.Size {
+			return fmt.Errorf("%w: layer %s has %d bytes, the manifest says %d", ErrCorrupt, l.Digest, have, l.Size)
+		}
+	}
+	return nil
 }
 
 // knownManifest returns a manifest that came with the image before, so that

@@ -80,13 +80,14 @@ func (s *Store) sweepTemp(partials time.Duration) (int64, error) {
 
 // marks is what has to stay.
 type marks struct {
+	walked map[digest.Digest]bool // manifests and indexes that were followed
 	blobs  map[digest.Digest]bool
 	layers map[string]bool // base names in layers/
 	views  map[string]bool // base names in views/
 }
 
 func newMarks() *marks {
-	return &marks{blobs: map[digest.Digest]bool{}, layers: map[string]bool{}, views: map[string]bool{}}
+	return &marks{walked: map[digest.Digest]bool{}, blobs: map[digest.Digest]bool{}, layers: map[string]bool{}, views: map[string]bool{}}
 }
 
 // mark walks from the references to all that they need. A manifest that
@@ -105,12 +106,13 @@ func (s *Store) mark() (*marks, error) {
 	return m, s.markCache(m)
 }
 
-// markDescriptor marks what a descriptor of index.json needs.
+// markDescriptor marks what a descriptor of index.json needs. That its blob has
+// to stay does not say that it was followed: another image may call it a layer.
 func (s *Store) markDescriptor(m *marks, d ocispec.Descriptor) error {
-	if m.blobs[d.Digest] {
+	if m.walked[d.Digest] {
 		return nil
 	}
-	m.blobs[d.Digest] = true
+	m.walked[d.Digest], m.blobs[d.Digest] = true, true
 	switch {
 	case IsIndex(d.MediaType): // another tool put it here
 		return s.markIndex(m, d)

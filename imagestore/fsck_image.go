@@ -102,27 +102,38 @@ func (c *check) gone(d ocispec.Descriptor) bool {
 	return err == nil && !r.hasManifest(d.Digest)
 }
 
-// blob verifies a blob once and removes a damaged one when repairing.
+// blob verifies a blob, and the size that a descriptor promises of it; -1: none.
+// A wrong size is the descriptor's fault, which anybody may have written: the
+// blob, which other images may need, is judged by its digest alone.
 func (c *check) blob(d digest.Digest, size int64) error {
+	if err := c.content(d); err != nil || size < 0 {
+		return err
+	}
+	have, err := c.s.blobs.Size(d)
+	if err == nil && have != size {
+		err = fmt.Errorf("%w: blob %s has %d bytes, expected %d", ErrCorrupt, d, have, size)
+	}
+	return err
+}
+
+// content verifies a blob once and removes a damaged one when repairing.
+func (c *check) content(d digest.Digest) error {
 	if err, ok := c.seen[d]; ok {
 		return err
 	}
 	if err := c.ctx.Err(); err != nil {
 		return err
 	}
-	have, err := c.s.blobs.Size(d)
-	if err == nil && size >= 0 && have != size {
-		err = fmt.Errorf("%w: blob %s has %d bytes, expected %d", ErrCorrupt, d, have, size)
-	}
+	size, err := c.s.blobs.Size(d)
 	if err == nil {
 		if c.o.Progress != nil {
-			c.o.Progress.Update(Event{ID: ShortID(d), Action: "Verifying", Total: have})
+			c.o.Progress.Update(Event{ID: ShortID(d), Action: "Verifying", Total: size})
 		}
 		c.rep.Blobs++
-		c.rep.Bytes += have
+		c.rep.Bytes += size
 		err = c.s.blobs.Verify(d)
 	}
-	if c.o.Repair && (errors.Is(err, blob.ErrMismatch) || errors.Is(err, ErrCorrupt)) {
+	if c.o.Repair && errors.Is(err, blob.ErrMismatch) {
 		if rerr := c.s.blobs.Remove(d); rerr != nil {
 			return rerr
 		}

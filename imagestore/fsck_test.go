@@ -187,6 +187,61 @@ func TestFsckOfGarbage(t *testing.T) {
 	fsckClean(t, s)
 }
 
+// TestFsckBelievesDigests has a manifest that tells a wrong size of a layer which
+// another image has, too: the layer is whole, whatever is said of it.
+func TestFsckBelievesDigests(t *testing.T) {
+	s := newStore(t)
+	good := addPulled(t, s, "a", "good:1")
+	liar := good.Layers[0].Blob
+	liar.Size++
+	raw := manifestOf(t, good.RawConfig, liar)
+	_, err := s.AddImage(bg, NewImage{Config: good.RawConfig, Manifest: raw, Names: []string{"liar:1"}})
+	if !errors.Is(err, ErrCorrupt) {
+		t.Errorf("added with a wrong size of a layer: %v", err)
+	}
+	d, err := s.Blobs().Put(bg, raw) // as another tool might
+	must(t, err)
+	n, err := ParseName("liar:1")
+	must(t, err)
+	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: d, Size: int64(len(raw))}
+	must(t, s.updateRefs(bg, func(r *refs) error {
+		r.index.Manifests = append([]ocispec.Descriptor{named(desc, n)}, r.index.Manifests...) // checked first
+		return nil
+	}))
+	rep, err := s.Fsck(bg, FsckOptions{Repair: true})
+	must(t, err)
+	if len(rep.Problems) != 1 || !strings.Contains(rep.Problems[0].String(), "image liar:1: layer") {
+		t.Errorf("report %+v", rep.Problems)
+	}
+	if !s.HasBlob(good.Layers[0].Blob.Digest) {
+		t.Error("a layer that is whole was removed")
+	}
+}
+
+// TestCollectFollowsWhatIsBlobToo has an image that calls the manifest of another
+// a layer.
+func TestCollectFollowsWhatIsBlobToo(t *testing.T) {
+	s := newStore(t)
+	good := addPulled(t, s, "a", "good:1")
+	as := good.Manifest
+	as.MediaType = ocispec.MediaTypeImageLayer
+	odd := addImage(t, s, "b")
+	d, err := s.Blobs().Put(bg, manifestOf(t, odd.RawConfig, as))
+	must(t, err)
+	must(t, s.updateRefs(bg, func(r *refs) error {
+		desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: d}
+		r.index.Manifests = append([]ocispec.Descriptor{desc}, r.index.Manifests...)
+		return nil
+	}))
+	_, err = s.Collect(bg)
+	must(t, err)
+	for _, d := range []digest.Digest{good.Layers[0].Blob.Digest, good.Layers[0].DiffID, good.ID} {
+		if !s.HasBlob(d) {
+			t.Errorf("%s was collected", d)
+		}
+	}
+}
+
 func TestIndexAndViewAreMadeAgain(t *testing.T) {
 	s := newStore(t)
 	img := addImage(t, s, "a", "x:1")
