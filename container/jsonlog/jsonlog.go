@@ -9,6 +9,7 @@ package jsonlog
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -75,6 +76,7 @@ type Log struct {
 	mu   sync.Mutex // guards what follows; held while a line is written to the disk's cache
 	file *os.File
 	size int64
+	torn bool // the last line in the file has no end: the disk was full
 }
 
 // Open opens a log to be continued.
@@ -113,21 +115,23 @@ func (l *Log) write(stream string, text []byte) error {
 	line = append(line, '\n')
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	var rotateErr error
 	if l.o.MaxSize > 0 && l.size > 0 && l.size+int64(len(line)) > l.o.MaxSize {
-		if err := l.rotate(); err != nil {
-			return err
-		}
+		rotateErr = l.rotate() // whatever comes of it, there is a file to write to
+	}
+	if l.torn {
+		line = append([]byte{'\n'}, line...)
 	}
 	n, err := l.file.Write(line)
 	l.size += int64(n)
-	return err
+	if n > 0 {
+		l.torn = n < len(line)
+	}
+	return errors.Join(rotateErr, err)
 }
 
-// rotate begins a new file.
+// rotate begins a new file. Where that fails the old one goes on.
 func (l *Log) rotate() error {
-	if err := l.file.Close(); err != nil {
-		return err
-	}
 	for i := l.o.MaxFiles - 1; i > 0; i-- {
 		if err := os.Rename(rotated(l.path, i-1), rotated(l.path, i)); err != nil && !os.IsNotExist(err) {
 			return err
@@ -138,7 +142,12 @@ func (l *Log) rotate() error {
 			return err
 		}
 	}
-	return l.open()
+	old := l.file
+	if err := l.open(); err != nil {
+		return err
+	}
+	l.torn = false
+	return old.Close()
 }
 
 // rotated is the name of the i-th file of a log, the newest first.
@@ -209,14 +218,4 @@ func (s *Stream) Close() error {
 		return nil
 	}
 	return s.flush(0)
-}
-
-// Remove removes all files of a log.
-func Remove(path string, maxFiles int) error {
-	for i := range max(maxFiles, 1) {
-		if err := os.Remove(rotated(path, i)); err != nil && !os.IsNotExist(err) {
-			return err
-		}
-	}
-	return nil
 }

@@ -121,10 +121,6 @@ func TestRotation(t *testing.T) {
 	if lines := strings.Count(got, "\n"); lines < 20 || !strings.HasSuffix(got, "o:line 98\no:line 99\n") {
 		t.Errorf("%d lines: %q", lines, got)
 	}
-	must(t, Remove(path, 3))
-	if files, _ := os.ReadDir(dir); len(files) != 0 {
-		t.Errorf("left: %v", files)
-	}
 }
 
 // TestFollow reads a log while it is written and rotated: nothing is missed.
@@ -152,6 +148,119 @@ func TestFollow(t *testing.T) {
 	}))
 	if seen.Load() != 200 {
 		t.Errorf("%d lines", seen.Load())
+	}
+	must(t, l.Close())
+}
+
+// TestFollowBursts has more files begun between two looks at the log than one,
+// and keeps none open that is gone.
+func TestFollowBursts(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "log")
+	l, err := Open(path, Options{MaxSize: 500, MaxFiles: 20})
+	must(t, err)
+	out := l.Stream("stdout")
+	const bursts, lines = 6, 60 // of some 12 files
+	seen, sent := 0, 0
+	burst := func() bool { // asked before each look at the log
+		for end := min(sent+lines, bursts*lines); sent < end; sent++ {
+			_, err := fmt.Fprintf(out, "line %d\n", sent)
+			must(t, err)
+		}
+		return sent < bursts*lines
+	}
+	must(t, Read(t.Context(), path, ReadOptions{Tail: -1, Follow: burst}, func(e Entry) error {
+		if want := fmt.Sprintf("line %d\n", seen); e.Log != want {
+			return fmt.Errorf("got %q, want %q", e.Log, want)
+		}
+		seen++
+		if seen%lines != 0 {
+			return nil
+		}
+		if gone := openDeleted(t, dir); gone > 1+12 { // the one that was read last, and a burst
+			return fmt.Errorf("%d files are open that are gone", gone)
+		}
+		return nil
+	}))
+	if seen != bursts*lines {
+		t.Errorf("%d lines", seen)
+	}
+	must(t, l.Close())
+}
+
+// openDeleted counts the open files of a folder that have no name any more.
+func openDeleted(t *testing.T, dir string) (n int) {
+	t.Helper()
+	fds, err := filepath.Glob("/proc/self/fd/*")
+	must(t, err)
+	for _, fd := range fds {
+		if at, err := os.Readlink(fd); err == nil && strings.HasPrefix(at, dir) && strings.HasSuffix(at, " (deleted)") {
+			n++
+		}
+	}
+	return n
+}
+
+// TestFilesBetweenRotations looks at a log at an instant of a rotation at which one
+// name has no file.
+func TestFilesBetweenRotations(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "log")
+	for gap := range 3 {
+		for i := range 3 {
+			line, err := json.Marshal(Entry{Log: fmt.Sprintf("%d\n", i), Stream: "stdout"})
+			must(t, err)
+			must(t, os.WriteFile(rotated(path, i), append(line, '\n'), 0o600))
+		}
+		must(t, os.Remove(rotated(path, gap)))
+		want := strings.ReplaceAll("o:2\no:1\no:0\n", fmt.Sprintf("o:%d\n", gap), "")
+		if got := collect(t, path, ReadOptions{Tail: -1}); got != want {
+			t.Errorf("without %d: %q", gap, got)
+		}
+	}
+}
+
+// TestRotationFails goes on in the file that there is.
+func TestRotationFails(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "log")
+	must(t, os.MkdirAll(rotated(path, 1)+"/in the way", 0o700))
+	l, err := Open(path, Options{MaxSize: 200, MaxFiles: 2})
+	must(t, err)
+	want := ""
+	for i := range 10 {
+		err = l.write("stdout", fmt.Appendf(nil, "line %d\n", i))
+		want += fmt.Sprintf("o:line %d\n", i)
+	}
+	if err == nil {
+		t.Error("nobody is told")
+	}
+	must(t, os.RemoveAll(rotated(path, 1)))
+	if got := collect(t, path, ReadOptions{Tail: -1}); got != want {
+		t.Errorf("got %q", got)
+	}
+	must(t, l.write("stdout", []byte("more\n")))
+	if got := collect(t, path, ReadOptions{Tail: -1}); got != want+"o:more\n" {
+		t.Errorf("after the next rotation: %q", got)
+	}
+	must(t, l.Close())
+}
+
+// TestFullDisk writes what a disk that was full for a while takes.
+func TestFullDisk(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "log")
+	l, err := Open(path, Options{})
+	must(t, err)
+	must(t, l.write("stdout", []byte("one\n")))
+	_, err = l.file.WriteString(`{"log":"two`) // what a short write leaves
+	must(t, err)
+	l.torn = true
+	must(t, l.write("stdout", []byte("three\n")))
+	must(t, l.write("stdout", []byte("four\n")))
+	if got := collect(t, path, ReadOptions{Tail: -1}); got != "o:one\no:three\no:four\n" {
+		t.Errorf("got %q", got)
 	}
 	must(t, l.Close())
 }

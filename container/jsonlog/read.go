@@ -32,15 +32,13 @@ const followStep = 50 * time.Millisecond
 const maxObject = 8*maxLine + 4096
 
 // Read hands the entries of a log to each, the oldest first. A log that is not
-// there is empty. What is no entry, as a crash may leave it, is passed over.
-func Read(ctx context.Context, path string, o ReadOptions, each func(Entry) error) error {
+// there is empty. What is no entry, as a crash may leave it, is passed over. Who
+// follows misses nothing of a log that rotates, as long as he keeps up with as
+// many files as it has.
+func Read(ctx context.Context, path string, o ReadOptions, each func(Entry) error) (err error) {
 	r := &reader{o: o, each: each}
-	files, err := r.open(path)
-	defer func() {
-		for _, f := range files {
-			f.Close()
-		}
-	}()
+	files, err := newer(path, nil)
+	defer func() { closeAll(files) }()
 	if err != nil {
 		return err
 	}
@@ -55,7 +53,12 @@ func Read(ctx context.Context, path string, o ReadOptions, each func(Entry) erro
 	if o.Follow == nil {
 		return nil
 	}
-	return stopped(r.follow(ctx, path, files))
+	var last *os.File
+	if n := len(files); n > 0 {
+		last = files[n-1]
+		closeAll(files[:n-1]) // a file that rotation removes must not stay on the disk
+	}
+	return stopped(r.follow(ctx, path, last))
 }
 
 // errUntil ends reading at an entry that is too new.
@@ -76,20 +79,49 @@ type reader struct {
 	buf  *bufio.Reader
 }
 
-// open opens the files of a log, the oldest first.
-func (r *reader) open(path string) (files []*os.File, err error) {
-	for i := 0; ; i++ {
+// newer opens the files of a log that were begun after last, the oldest first;
+// nil: all.
+//
+// The log may rotate meanwhile. Its files only ever move to the next name, in the
+// direction in which they are looked for: so none is missed, one may be met
+// again, and one name at a time has no file.
+func newer(path string, last *os.File) (files []*os.File, err error) {
+	for i, gap := 0, false; ; i++ {
 		f, err := os.Open(rotated(path, i))
-		if errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-		if err != nil {
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && !gap:
+			gap = true
+			continue
+		case errors.Is(err, fs.ErrNotExist):
+			slices.Reverse(files)
+			return files, nil
+		case err != nil:
 			return files, fmt.Errorf("read log: %w", err)
+		}
+		gap = false
+		if last != nil && same(f, last) {
+			slices.Reverse(files)
+			return files, f.Close()
+		}
+		if slices.ContainsFunc(files, func(o *os.File) bool { return same(f, o) }) {
+			f.Close()
+			continue
 		}
 		files = append(files, f)
 	}
-	slices.Reverse(files)
-	return files, nil
+}
+
+// same reports whether two open files are one.
+func same(a, b *os.File) bool {
+	was, err1 := a.Stat()
+	now, err2 := b.Stat()
+	return err1 == nil && err2 == nil && os.SameFile(was, now)
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
 }
 
 // skipTo finds out how many lines come before the last ones that are wanted.
@@ -169,13 +201,14 @@ func (r *reader) line(line []byte) error {
 	return r.each(e)
 }
 
-// follow goes on reading at the end of the newest file, and in the next one
-// when the log has been rotated.
-func (r *reader) follow(ctx context.Context, path string, files []*os.File) error {
-	var last *os.File
-	if len(files) > 0 {
-		last = files[len(files)-1]
-	}
+// follow goes on reading at the end of the newest file, which it closes, and in
+// the next ones when the log has been rotated.
+func (r *reader) follow(ctx context.Context, path string, last *os.File) (err error) {
+	defer func() {
+		if last != nil {
+			last.Close()
+		}
+	}()
 	for {
 		more := r.o.Follow() // asked before reading: what comes after is not missed
 		if !r.o.Until.IsZero() && time.Now().After(r.o.Until) {
@@ -186,13 +219,12 @@ func (r *reader) follow(ctx context.Context, path string, files []*os.File) erro
 				return err
 			}
 		}
-		next, err := successor(path, last)
+		next, err := r.catchUp(path, last)
 		if err != nil {
 			return err
 		}
-		if next != nil {
-			defer next.Close()
-			last, r.part = next, r.part[:0]
+		if next != last {
+			last = next
 			continue
 		}
 		if !more {
@@ -206,26 +238,30 @@ func (r *reader) follow(ctx context.Context, path string, files []*os.File) erro
 	}
 }
 
-// successor opens the file that has taken the place of the one that was read
-// last; nil: none.
-func successor(path string, last *os.File) (*os.File, error) {
-	now, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read log: %w", err)
+// catchUp reads what has come between the end of last, which it closes then, and
+// the newest file, which it returns to be read; last itself if that is it.
+func (r *reader) catchUp(path string, last *os.File) (*os.File, error) {
+	files, err := newer(path, last)
+	if err != nil || len(files) == 0 {
+		closeAll(files)
+		return last, err
 	}
 	if last != nil {
-		if was, err := last.Stat(); err == nil && os.SameFile(was, now) {
-			return nil, nil
+		// It may have grown between the look at its end and the rotation, but
+		// not any more.
+		err = r.file(last)
+		last.Close()
+	}
+	newest := len(files) - 1
+	for _, f := range files[:newest] {
+		if err == nil {
+			r.part = r.part[:0]
+			err = r.file(f)
 		}
+		f.Close()
 	}
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	return f, err
+	r.part = r.part[:0]
+	return files[newest], err
 }
 
 // Details are an entry's attributes as docker's logs --details shows them.
