@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -123,9 +124,10 @@ func (g *Git) run(ctx context.Context, args ...string) (string, error) {
 		"-c", "safe.directory=*", "-c", "advice.detachedHead=false", "-c", "init.defaultBranch=main",
 	}
 	cmd := exec.CommandContext(ctx, "git", append(fixed, args...)...)
-	cmd.Env = append(os.Environ(), "GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=true", "LC_ALL=C")
+	cmd.Env = append(withoutRepository(os.Environ()), "GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=true", "LC_ALL=C")
 	var out, text bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &text
+	cmd.WaitDelay = gitWait
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
 			err = ctx.Err()
@@ -133,6 +135,25 @@ func (g *Git) run(ctx context.Context, args ...string) (string, error) {
 		return "", fmt.Errorf("git %s: %w: %s", args[0], err, bytes.TrimSpace(text.Bytes()))
 	}
 	return out.String(), nil
+}
+
+// gitWait is how long a git that was ended waits for its own children, which have
+// its output, and may be asking a server.
+const gitWait = 5 * time.Second
+
+// withoutRepository leaves out of an environment what stands for a repository
+// (git rev-parse --local-env-vars): in a hook of the user's, git would work in his
+// instead of ours. What configures git stays, as it may hold the way to a server.
+func withoutRepository(env []string) []string {
+	return slices.DeleteFunc(env, func(kv string) bool {
+		name, _, _ := strings.Cut(kv, "=")
+		switch name {
+		case "GIT_DIR", "GIT_WORK_TREE", "GIT_IMPLICIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY",
+			"GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_QUARANTINE_PATH", "GIT_NAMESPACE", "GIT_PREFIX", "GIT_SHALLOW_FILE", "GIT_GRAFT_FILE":
+			return true
+		}
+		return false
+	})
 }
 
 // open makes the tree of what was checked out.
