@@ -2,7 +2,11 @@ package imagestore
 
 import (
 	"archive/tar"
+	"bytes"
+	"errors"
 	"io"
+	"strings"
+	"testing"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -24,4 +28,20 @@ func writeBomb(w io.Writer, n int64) error {
 		}
 	}
 	return z.Close()
+}
+
+// Who compressed with a larger window than zstd(1) reads by itself is told so.
+func TestLargeWindow(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	z, err := zstd.NewWriter(&b, zstd.WithWindowSize(256<<20), zstd.WithSingleSegment(false))
+	must(t, err)
+	_, err = z.Write(make([]byte, 1<<20)) // more than fits one block: the header has to name the window
+	must(t, err)
+	must(t, z.Flush())
+	must(t, z.Close())
+	_, err = newStore(t).AddLayer(bg, &b, LayerOptions{})
+	if !errors.Is(err, ErrLimit) || !strings.Contains(err.Error(), "--long=27") {
+		t.Errorf("error %v", err)
+	}
 }

@@ -29,7 +29,8 @@ const (
 // magicLen is how many bytes DetectCompression needs at most.
 const magicLen = 6
 
-// maxWindow bounds the memory that a zstd frame may ask for (zstd --long=27).
+// maxWindow bounds the memory, in bytes, that a zstd frame may ask for. It is what
+// zstd(1) reads without being asked for more (--long=27, --ultra -22).
 const maxWindow = 128 << 20
 
 // DetectCompression tells from its first bytes how a stream is compressed
@@ -142,6 +143,9 @@ func corruptStream(c Compression, src *sourceReader, err error) error {
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("%w: %s stream is cut short", ErrCorrupt, c)
+	}
+	if errors.Is(err, zstd.ErrWindowSizeExceeded) {
+		return fmt.Errorf("%w: zstd stream needs a window of more than %d MiB (zstd --long=27), compress it with less", ErrLimit, maxWindow>>20)
 	}
 	return fmt.Errorf("%w: %s stream: %w", ErrCorrupt, c, err)
 }
