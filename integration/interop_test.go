@@ -145,6 +145,7 @@ func assertSameInspect(t *testing.T, d *peers.Docker, b *box, image string) {
 // TestPodmanImages takes an image buildah built, by podman save in both
 // formats, and by skopeo.
 func TestPodmanImages(t *testing.T) {
+	t.Parallel()
 	b, p := newBox(t), podman(t)
 	needTool(t, "skopeo", "umoci")
 	peer(t, p, "import", debianTar(t, debian.Base), "localhost/base:1")
@@ -152,15 +153,11 @@ func TestPodmanImages(t *testing.T) {
 	merged := peer(t, p, "image", "mount", "localhost/multi:1")
 	want := readTree(t, merged, tree.Options{NoRoot: true})
 	for _, format := range []string{"docker-archive", "oci-archive", "oci-dir"} {
-		t.Run(format, func(t *testing.T) {
-			b := newBox(t)
-			archive := b.path("podman-" + format)
-			peer(t, p, "save", "--format", format, "-o", archive, "localhost/multi:1")
-			assertLoadsAs(t, b, archive, want)
-		})
+		archive := b.path("podman-" + format)
+		peer(t, p, "save", "--format", format, "-o", archive, "localhost/multi:1")
+		t.Run(format, func(t *testing.T) { assertLoadsAs(t, newBox(t), archive, want) })
 	}
-	archive := b.path("docker.tar")
-	peer(t, p, "save", "--format", "docker-archive", "-o", archive, "localhost/multi:1")
+	archive := b.path("podman-docker-archive")
 	t.Run("skopeo to a layout", func(t *testing.T) {
 		b := newBox(t)
 		tool(t, "skopeo", "copy", "-q", "docker-archive:"+archive, "oci:"+b.path("layout")+":multi")

@@ -289,6 +289,7 @@ func TestLongPaths(t *testing.T) {
 
 // TestTarFormats imports the same tree written in every format tar knows.
 func TestTarFormats(t *testing.T) {
+	t.Parallel()
 	b := newBox(t)
 	shell(t, b.dir, `
 		mkdir -p src/dir && cd src
@@ -318,6 +319,7 @@ func TestTarFormats(t *testing.T) {
 
 // TestHugeFolder mounts a folder of 100,000 entries.
 func TestHugeFolder(t *testing.T) {
+	t.Parallel()
 	b := newBox(t)
 	items := []item{folder("many")}
 	for i := range 100_000 {

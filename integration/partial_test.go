@@ -20,6 +20,7 @@ find . -newermt '-1 hour' -exec touch -h -d 2021-01-01 {} +`
 // TestPartialCommit commits a container that has written a little of large
 // files, and one that goes on from there.
 func TestPartialCommit(t *testing.T) {
+	t.Parallel()
 	b := newBox(t)
 	shell(t, b.dir, `mkdir src && cd src && for i in one two three four five; do head -c 8000003 /dev/urandom > $i; done
 		ln four link; find . -exec touch -h -d 2020-01-01 {} +`)

@@ -98,6 +98,7 @@ assert os.stat("linked").st_nlink == 2
 // root, commits, mounts the new image, and compares it with the mount it came
 // from.
 func TestPrograms(t *testing.T) {
+	t.Parallel()
 	b := newBox(t)
 	b.run("import", "-q", debianTar(t, debian.Tools), "debian:tools")
 	deb, err := debian.Package(t.Context(), "hello")
@@ -117,10 +118,19 @@ func TestPrograms(t *testing.T) {
 		})
 	}
 	b.run("commit", "-m", "programs ran", "work", "debian:changed")
-	result := b.mount("--read-only", "debian:changed")
-	assertSameTree(t, mnt, result, tree.Options{})
+	live := readTree(t, mnt, tree.Options{})
+	assertTree(t, live, b.mount("--read-only", "debian:changed"), "after a commit")
 	assertDiffSays(t, b.run("diff", "work"))
-	assertRemountSame(t, b, "work", mnt)
+	b.run("umount", mnt)
+	assertTree(t, live, b.mount("work"), "after a remount")
+}
+
+// assertTree compares a folder with a tree that was read before.
+func assertTree(t *testing.T, want map[string]tree.Entry, dir, when string) {
+	t.Helper()
+	for _, line := range tree.Diff(want, readTree(t, dir, tree.Options{}), 20) {
+		t.Errorf("%s: %s", when, line)
+	}
 }
 
 // assertRemountSame unmounts the container, mounts it again elsewhere, and
@@ -129,10 +139,7 @@ func assertRemountSame(t *testing.T, b *box, container, mnt string) {
 	t.Helper()
 	before := readTree(t, mnt, tree.Options{})
 	b.run("umount", mnt)
-	again := b.mount(container)
-	for _, line := range tree.Diff(before, readTree(t, again, tree.Options{}), 20) {
-		t.Error("after a remount: ", line)
-	}
+	assertTree(t, before, b.mount(container), "after a remount")
 }
 
 // assertDiffSays looks for what the scripts did in docker's notation.

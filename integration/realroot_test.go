@@ -12,6 +12,7 @@ import (
 // TestDebianRootIdentical imports a real root filesystem and compares the
 // read-only mount with the source entry by entry.
 func TestDebianRootIdentical(t *testing.T) {
+	t.Parallel()
 	b := newBox(t)
 	needTool(t, "setfattr")
 	source := b.path("source")
@@ -103,6 +104,7 @@ func assertReadOnly(t *testing.T, mnt string) {
 
 // TestImportCompressions imports the same tree packed in every way import reads.
 func TestImportCompressions(t *testing.T) {
+	t.Parallel()
 	b := newBox(t)
 	archive := busyboxRoot(t, b.dir)
 	needTool(t, "gzip", "xz", "zstd", "bzip2")

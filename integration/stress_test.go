@@ -37,7 +37,7 @@ func stressNG(t *testing.T) {
 		for name := range strings.SplitSeq(fsStressors, ",") {
 			args = append(args, "--"+name, "1")
 		}
-		args = append(args, "-t", "8s")
+		args = append(args, "-t", "5s")
 	}
 	cmd := exec.Command("stress-ng", args...)
 	out, err := cmd.CombinedOutput()

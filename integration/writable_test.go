@@ -19,8 +19,9 @@ import (
 // TestBigSparseFile changes a lower file of more than 4 GiB that is mostly
 // hole: the copy is sparse too.
 func TestBigSparseFile(t *testing.T) {
+	t.Parallel()
 	b := newBox(t)
-	const size = 5 << 30
+	const size = 4<<30 + 1<<20
 	shell(t, b.dir, fmt.Sprintf(`mkdir src && truncate -s %d src/sparse
 		printf begin | dd of=src/sparse conv=notrunc status=none
 		printf end | dd of=src/sparse bs=1 seek=%d conv=notrunc status=none`, size, size-3))

@@ -109,13 +109,16 @@ func bootstrap(ctx context.Context, v Variant, dir, path string) error {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: debootstrap: %w\n%s", ErrNoMirror, err, lastLines(out, 5))
 	}
-	debs, err := filepath.Glob(filepath.Join(root, "var/cache/apt/archives/*.deb"))
-	if err != nil {
-		return err
-	}
-	for _, deb := range debs {
-		if err := os.Remove(deb); err != nil {
+	// Packages and their lists are half of a small root, and never in images.
+	for _, pattern := range []string{"var/cache/apt/archives/*.deb", "var/lib/apt/lists/*_*"} {
+		found, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil {
 			return err
+		}
+		for _, path := range found {
+			if err := os.Remove(path); err != nil {
+				return err
+			}
 		}
 	}
 	return run(ctx, dir, "tar", "--create", "--file", path, "--directory", root, "--numeric-owner",

@@ -44,7 +44,10 @@ type Options struct {
 
 // Read walks the folder root. Keys are paths relative to it, "." for itself.
 func Read(root string, o Options) (map[string]Entry, error) {
-	r := reader{options: o, root: root, entries: map[string]Entry{}, first: map[[2]uint64]string{}}
+	r := reader{
+		options: o, root: root, entries: map[string]Entry{}, first: map[[2]uint64]string{},
+		block: make([]byte, blockSize), zero: make([]byte, blockSize),
+	}
 	err := filepath.WalkDir(root, r.visit)
 	return r.entries, err
 }
@@ -54,6 +57,8 @@ type reader struct {
 	root    string
 	entries map[string]Entry
 	first   map[[2]uint64]string // device and inode → first path
+	block   []byte               // what is being read
+	zero    []byte               // as long, and stays so
 }
 
 func (r *reader) visit(path string, d fs.DirEntry, err error) error {
@@ -118,7 +123,7 @@ func (r *reader) typed(e *Entry, path string) error {
 		e.Target, err = os.Readlink(path)
 	case unix.S_IFREG:
 		if !r.options.NoContent {
-			e.Content, err = hash(path)
+			e.Content, err = r.hash(path, e.Size)
 		}
 	}
 	if kind := e.Mode & unix.S_IFMT; kind != unix.S_IFCHR && kind != unix.S_IFBLK {
@@ -127,23 +132,37 @@ func (r *reader) typed(e *Entry, path string) error {
 	return err
 }
 
+const (
+	blockSize = 1 << 16
+	// Files from this size on are asked where their holes are. Reading
+	// gigabytes of zeros would push everything else out of the page cache.
+	large = 64 << 20
+)
+
 // hash sums up a file's content. Blocks of zeros enter by their number only,
-// so that a sparse file of gigabytes does not take seconds.
-func hash(path string) (string, error) {
+// and it does not matter whether they were read or skipped: data that hides in
+// what is called a hole makes another sum.
+func (r *reader) hash(path string, size int64) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	sum, zeros := sha256.New(), uint64(0)
-	block, zero := make([]byte, 1<<16), make([]byte, 1<<16)
+	sum, zeros := sha256.New(), int64(0)
 	for {
-		n, err := io.ReadFull(f, block)
-		if bytes.Equal(block[:n], zero) {
+		if size >= large {
+			skipped, err := skipHole(f, size)
+			if err != nil {
+				return "", err
+			}
+			zeros += skipped
+		}
+		n, err := io.ReadFull(f, r.block)
+		if bytes.Equal(r.block[:n], r.zero) {
 			zeros++
 		} else {
 			fmt.Fprintf(sum, "%d zero blocks\n", zeros)
-			sum.Write(block[:n])
+			sum.Write(r.block[:n])
 			zeros = 0
 		}
 		switch {
@@ -153,6 +172,25 @@ func hash(path string) (string, error) {
 			return "", err
 		}
 	}
+}
+
+// skipHole moves on over the whole blocks of a hole that begins here, if one
+// does, and returns their number.
+func skipHole(f *os.File, size int64) (int64, error) {
+	pos, err := f.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return 0, err
+	}
+	next, err := f.Seek(pos, unix.SEEK_DATA)
+	if errors.Is(err, unix.ENXIO) { // nothing but hole up to the end
+		next, err = max(pos, size), nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	blocks := (next - pos) / blockSize
+	_, err = f.Seek(pos+blocks*blockSize, io.SeekStart)
+	return blocks, err
 }
 
 func (r *reader) xattrs(path string) (string, error) {
