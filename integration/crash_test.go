@@ -59,7 +59,7 @@ func newRelay(t *testing.T, folders int) *relay {
 	old := binary
 	t.Cleanup(func() { binary = old })
 	binary = b.path("unio")
-	cmd := exec.Command("go", "build", "-tags", "failpoints", "-o", binary, "../cmd/unio")
+	cmd := exec.Command("go", "build", "-tags", "failpoints,urfave_cli_no_docs", "-trimpath", "-o", binary, "../cmd/unio")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build with failpoints: %v\n%s", err, out)

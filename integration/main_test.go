@@ -47,7 +47,7 @@ func build(dir string) (string, error) {
 		return filepath.Abs(given)
 	}
 	path := filepath.Join(dir, "unio")
-	cmd := exec.Command("go", "build", "-o", path, "../cmd/unio")
+	cmd := exec.Command("go", "build", "-tags", "urfave_cli_no_docs", "-trimpath", "-ldflags", "-s -w", "-o", path, "../cmd/unio")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)

@@ -82,7 +82,7 @@ func program(t *testing.T) string {
 		return path
 	}
 	path := filepath.Join(t.TempDir(), "unio")
-	cmd := exec.Command("go", "build", "-o", path, "unio/cmd/unio")
+	cmd := exec.Command("go", "build", "-tags", "urfave_cli_no_docs", "-trimpath", "-ldflags", "-s -w", "-o", path, "unio/cmd/unio")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
