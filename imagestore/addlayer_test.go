@@ -18,7 +18,7 @@ import (
 )
 
 func TestAddLayerOfAnyCompression(t *testing.T) {
-	tar := makeTar(t, files{"a": "hello", "big": noise(600_000, 1)})
+	tar := makeTar(t, files{"a": "hello", "big": noise(150_000, 1)})
 	for _, c := range []struct {
 		name   string
 		stream []byte
@@ -210,7 +210,7 @@ func TestSHA512Layer(t *testing.T) {
 // TestBomb feeds a stream that expands beyond all measure.
 func TestBomb(t *testing.T) {
 	s := newStore(t)
-	s.ratioFree = 32 << 20
+	s.ratioFree = 8 << 20
 	r, w := io.Pipe()
 	done := make(chan struct{})
 	go func() {

@@ -95,7 +95,11 @@ func TestKill(t *testing.T) {
 	start := time.Now()
 	must(t, startVictim(t, root, "victim:1").Wait())
 	whole := time.Since(start)
-	for range 40 {
+	rounds := 40
+	if testing.Short() {
+		rounds = 10
+	}
+	for range rounds {
 		cmd := startVictim(t, root, "victim:1")
 		time.Sleep(time.Duration(rand.Int64N(int64(whole))))
 		must(t, cmd.Process.Kill())
@@ -165,17 +169,17 @@ func TestProcessesAtOnce(t *testing.T) {
 // error, and afterwards everything as before.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
-	root := smallDisk(t, 16)
+	root := smallDisk(t, 6)
 	s := open(t, root)
 	addPulled(t, s, "small", "small:1")
 	before, err := s.Usage()
 	must(t, err)
-	for _, n := range []int{20 << 20, 15 << 20, 9 << 20} {
+	for _, n := range []int{8 << 20, 23 << 18, 13 << 18} {
 		// As a tar, or with the compressed stream beside it.
 		p := makeTar(t, files{"big": noise(n, 5)})
 		for _, stream := range [][]byte{p, gzipped(t, p)} {
 			_, err := s.AddLayer(bg, bytes.NewReader(stream), LayerOptions{KeepCompressed: true})
-			if n > 14<<20 || len(stream) != len(p) {
+			if n > 5<<20 || len(stream) != len(p) {
 				if !errors.Is(err, unix.ENOSPC) || strings.Count(err.Error(), "no space left") != 1 {
 					t.Errorf("%d bytes: %v", n, err)
 				}

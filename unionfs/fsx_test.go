@@ -41,6 +41,9 @@ func fsxRounds() int {
 	if os.Getenv("UNIO_TEST_LONG") != "" {
 		return 1_000_000
 	}
+	if testing.Short() { // as for the race detector: one operation at a time is no work for it
+		return 3_000
+	}
 	return 10_000
 }
 

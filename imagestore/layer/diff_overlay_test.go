@@ -83,7 +83,7 @@ mknod null c 1 3; mknod disk b 8 1; mkfifo pipe
 printf 'data' > var/log/log; chown 1000:2000 var/log/log; chmod 4755 usr/lib/deep/er/x; chmod 1777 empty
 setfattr -n user.note -v hello etc/passwd; setfattr -n trusted.note -v t usr/lib
 setfattr -n security.capability -v 0sAQAAAgAgAAAAAAAAAAAAAAAAAAA= usr/lib/deep/er/x
-echo equal > eq1; echo equal > eq2; truncate -s 3M var/sparse; printf end | dd of=var/sparse bs=1 seek=2000000 conv=notrunc 2>/dev/null
+echo equal > eq1; echo equal > eq2; truncate -s 320K var/sparse; printf end | dd of=var/sparse bs=1 seek=200000 conv=notrunc 2>/dev/null
 find . -depth -exec touch -h -d '2020-02-03 04:05:06.123456789 UTC' {} +
 touch -h -d '1960-01-01 00:00:00 UTC' etc/conf.d/one; touch -d '2021-01-01 UTC' etc/conf.d/two
 `
@@ -138,7 +138,7 @@ var overlayCases = []struct{ name, script, diff string }{
 	{"rename over", `mv etc/conf.d/one etc/passwd`, "C /etc\nC /etc/conf.d\nD /etc/conf.d/one\nC /etc/passwd"},
 	{"long names", `n=$(printf %0255d 0); mkdir $n; echo x > $n/$n; rm usr/lib/a.so; mv etc $n/etc`, ""},
 	{"strange names", "echo 1 > \"$(printf 'a\\nb')\"; echo 2 > \"$(printf 'bad\\377utf')\"; echo 3 > 'caf\xc3\xa9 '; echo 4 > ' '; echo 5 > 'wh.x'; echo 6 > .wh", ""},
-	{"sparse", `truncate -s 100M s1; printf x | dd of=s1 bs=1 seek=50000000 conv=notrunc 2>/dev/null; truncate -s 5000000 var/sparse`, ""},
+	{"sparse", `truncate -s 16M s1; printf x | dd of=s1 bs=1 seek=8000000 conv=notrunc 2>/dev/null; truncate -s 500000 var/sparse`, ""},
 	{"empty file, emptied file", `: > zero; : > etc/passwd`, "C /etc\nC /etc/passwd\nA /zero"},
 	{"chmod of the root", `chmod 711 .`, ""},
 	{"a file that came and went", `touch gone; rm gone`, ""},

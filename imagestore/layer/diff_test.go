@@ -208,13 +208,13 @@ var handmadeCases = []struct {
 	}, "chown 7:8 usr/lib/a.so", "C /usr\nC /usr/lib\nC /usr/lib/a.so\nC /usr/lib/c.so\nC /usr/lib/deep\nC /usr/lib/deep/d.so"},
 	{
 		"metadata only, elsewhere", func(h *handmade) {
-			h.sh("truncate -s 3M moved; truncate -s 2000002 cut; truncate -s 4M longer; truncate -s 4 etcp; chmod 644 *; mkdir var; mknod var/sparse c 0 0")
+			h.sh("truncate -s 320K moved; truncate -s 200002 cut; truncate -s 400K longer; truncate -s 4 etcp; chmod 644 *; mkdir var; mknod var/sparse c 0 0")
 			for _, p := range []string{"moved", "cut", "longer"} {
 				h.set(p, h.names.Metacopy, "")
 				h.origin(p, "/var/sparse")
 			}
 			h.sh("rm etcp")
-		}, "cp var/sparse moved; cp var/sparse cut; truncate -s 2000002 cut; mv var/sparse longer; truncate -s 4M longer",
+		}, "cp var/sparse moved; cp var/sparse cut; truncate -s 200002 cut; mv var/sparse longer; truncate -s 400K longer",
 		"A /cut\nA /longer\nA /moved\nC /var\nD /var/sparse",
 	},
 	{"copied up as it was", func(h *handmade) {
