@@ -5,14 +5,20 @@ import (
 	"os"
 	"slices"
 	"strconv"
+
+	"unio/container/runner"
 )
 
-// Processes lists the processes in the PID namespace of one, and in those below
-// that have it as an ancestor: all of a container, as the host numbers them.
-func Processes(init int) ([]int, error) {
-	want, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", init))
+// Processes lists the processes of a container that runs, as the host numbers
+// them: those in its PID namespace, or in its cgroup if it shares the host's
+// namespace. Those of namespaces that its programs have made are not listed.
+func (c *Container) Processes() ([]int, error) {
+	want, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", c.State.Pid()))
 	if err != nil {
 		return nil, fmt.Errorf("find the container's processes: %w", err)
+	}
+	if own, err := os.Readlink("/proc/self/ns/pid"); err == nil && own == want {
+		return runner.Members(c.ID), nil
 	}
 	entries, err := os.ReadDir("/proc")
 	if err != nil {

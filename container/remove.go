@@ -19,6 +19,10 @@ type RemoveOptions struct {
 // one that runs and ErrMounted for a mounted one, unless forced.
 func (s *Store) Remove(ctx context.Context, c *Container, o RemoveOptions) error {
 	if c.State.Active() {
+		if c.State.Paused && !o.Force {
+			return say(ErrRunning, "You cannot remove a paused container %s. "+
+				"Unpause and then stop the container before attempting removal or force remove", c.ID)
+		}
 		if !o.Force {
 			return say(ErrRunning, "You cannot remove a running container %s. "+
 				"Stop the container before attempting removal or force remove", c.ID)
@@ -49,6 +53,9 @@ func (s *Store) kill(ctx context.Context, c *Container) error {
 	}
 	if err := c.Signal(unix.SIGKILL); err != nil && !errors.Is(err, ErrNotRunning) {
 		return say(err, "Could not kill running container %s, cannot remove - %v", c.ID, err)
+	}
+	if err := s.Resume(c); err != nil { // what is stopped does not end
+		return err
 	}
 	_, err := s.Wait(ctx, c)
 	return err

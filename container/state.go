@@ -46,6 +46,7 @@ type State struct {
 	OOMKilled  bool
 	Error      string // why it could not be started
 	Restarts   int    // by the restart policy
+	Paused     bool   `json:"-"` // see pause.go
 }
 
 // Running reports whether the program runs.
@@ -75,6 +76,7 @@ func (c *Container) readState() error {
 		return err
 	}
 	c.State = s
+	c.State.Paused = c.paused()
 	return nil
 }
 
@@ -245,6 +247,9 @@ const clearWait = 5 * time.Second
 // clear ends what is left of a run: the processes (which end with the first of
 // them, pid_namespaces(7)) and the mount.
 func (r *Run) clear() error {
+	if err := r.Resumed(); err != nil {
+		return err
+	}
 	if r.State.Boot == bootID() && r.State.Init.alive() {
 		if err := r.State.Init.signal(unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("end process %d: %w", r.State.Init.Pid, err)

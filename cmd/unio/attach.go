@@ -41,6 +41,9 @@ func attachCommand() *cli.Command {
 			if !found.State.Running() {
 				return plainly(errors.New("You cannot attach to a stopped container, start it first")) //lint:ignore ST1005 docker's words
 			}
+			if found.State.Paused {
+				return plainly(errors.New("You cannot attach to a paused container, unpause it first")) //lint:ignore ST1005 docker's words
+			}
 			stdin := found.Config.OpenStdin && !c.Bool("no-stdin")
 			if err := checkTerminal(e, stdin, found.Config.Tty); err != nil {
 				return err

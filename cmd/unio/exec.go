@@ -45,6 +45,9 @@ func execInContainer(c *cli.Context) error {
 	if !found.State.Running() {
 		return fmt.Errorf("Container %s is not running", found.ID) //lint:ignore ST1005 docker's words
 	}
+	if found.State.Paused {
+		return fmt.Errorf("Container %s is paused, unpause the container before exec", c.Args().First()) //lint:ignore ST1005 docker's words
+	}
 	if !c.Bool("detach") {
 		if err := checkTerminal(e, c.Bool("interactive"), c.Bool("tty")); err != nil {
 			return err
@@ -94,7 +97,7 @@ func (x *execution) run(c *cli.Context, found *container.Container) (int, error)
 	switch {
 	case c.Bool("detach"):
 		if x.o.Spec.Process.Terminal { // nobody looks at it, but it is there
-			_, slave, err := pty.Open()
+			_, slave, err := runner.OpenTerminal(pid)
 			if err != nil {
 				return 0, err
 			}
@@ -142,7 +145,7 @@ func (x *execution) wait(c *cli.Context, pid int) (int, error) {
 // onTerminal runs the program on a terminal of its own, which is connected
 // with this process's streams.
 func (x *execution) onTerminal(c *cli.Context, pid int) (int, error) {
-	master, slave, err := pty.Open()
+	master, slave, err := runner.OpenTerminal(pid)
 	if err != nil {
 		return 0, err
 	}

@@ -132,7 +132,7 @@ func (in *inspector) container(ctx context.Context, name string) (*inspectedCont
 func stateOf(c *container.Container) containerState {
 	s := &c.State
 	return containerState{
-		Status: string(s.Status), Running: s.Active(), Restarting: s.Status == container.StatusRestarting, OOMKilled: s.OOMKilled,
+		Status: s.Word(), Running: s.Active(), Paused: s.Paused, Restarting: s.Status == container.StatusRestarting, OOMKilled: s.OOMKilled,
 		Dead: s.Status == container.StatusDead, Pid: s.Pid(), ExitCode: s.ExitCode, Error: s.Error,
 		StartedAt: s.StartedAt.Format(time.RFC3339Nano), FinishedAt: s.FinishedAt.Format(time.RFC3339Nano),
 	}

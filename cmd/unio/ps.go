@@ -232,7 +232,7 @@ func (r *containerRow) State() string {
 	if !r.c.State.Active() && r.mount != nil {
 		return "mounted"
 	}
-	return string(r.c.State.Status)
+	return r.c.State.Word()
 }
 
 // Status is the state in words.
@@ -290,6 +290,8 @@ func (r *containerRow) Platform() any { return nil }
 func statusText(c *container.Container, m *container.Mount) string {
 	s := &c.State
 	switch {
+	case s.Paused:
+		return "Up " + ago(s.StartedAt) + " (Paused)"
 	case s.Running():
 		return "Up " + ago(s.StartedAt)
 	case s.Status == container.StatusRestarting:

@@ -121,7 +121,7 @@ func (m *containerFilter) matches(c *container.Container) bool {
 		len(m.exited) > 0 && (c.State.Status != container.StatusExited || !slices.Contains(m.exited, c.State.ExitCode)),
 		!anyMatches(f["name"], c.Name) && !anyMatches(f["name"], "/"+c.Name),
 		!anyMatches(f["id"], c.ID),
-		len(f["status"]) > 0 && !slices.Contains(f["status"], string(c.State.Status)),
+		len(f["status"]) > 0 && !slices.Contains(f["status"], c.State.Word()),
 		len(f["health"]) > 0 && !slices.Contains(f["health"], "none"),
 		len(f["network"]) > 0 && !slices.Contains(f["network"], c.Host.NetworkMode),
 		slices.Contains(f["is-task"], "true"),

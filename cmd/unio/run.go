@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -14,6 +15,7 @@ import (
 
 	"unio/container"
 	"unio/container/runner"
+	"unio/container/runspec"
 	"unio/container/supervise"
 	"unio/imagestore"
 	"unio/imagestore/registry"
@@ -83,7 +85,10 @@ func (w *wanted) attach(c *cli.Context) {
 	}
 	cfg.AttachStdin, cfg.AttachStdout, cfg.AttachStderr = has("stdin"), has("stdout"), has("stderr")
 	if len(streams) == 0 && !c.Bool("detach") {
-		cfg.AttachStdout, cfg.AttachStderr, cfg.AttachStdin = true, true, cfg.OpenStdin
+		cfg.AttachStdout, cfg.AttachStderr = true, true
+	}
+	if cfg.OpenStdin && !c.Bool("detach") { // -i says so by itself
+		cfg.AttachStdin = true
 	}
 	cfg.StdinOnce = cfg.OpenStdin && cfg.AttachStdin
 }
@@ -181,6 +186,12 @@ func createContainer(c *cli.Context, w *wanted) (*container.Container, error) {
 	if len(w.config.Entrypoint)+len(w.config.Cmd) == 0 {
 		return nil, errors.New("No command specified") //lint:ignore ST1005 docker's words
 	}
+	// What is wrong now would be found when it is started, with a container in the way.
+	made := &container.Container{Record: container.Record{Config: w.config, Host: w.host}}
+	if err := runspec.Check(supervise.Options(made, "", nil)); err != nil {
+		return nil, err
+	}
+	w.warnOfPlatform(img, c.String("platform"))
 	mounts, err := w.mountPoints(e)
 	if err != nil {
 		return nil, err
@@ -188,7 +199,7 @@ func createContainer(c *cli.Context, w *wanted) (*container.Container, error) {
 	for _, warning := range w.warnings {
 		fmt.Fprintln(e.stderr, warning)
 	}
-	made, err := e.holdAndCreate(c.Context, img, container.CreateOptions{
+	made, err = e.holdAndCreate(c.Context, img, container.CreateOptions{
 		Name: c.String("name"), Image: img.ID, ImageName: name, Config: w.config, Host: w.host, Mounts: mounts,
 	})
 	if err != nil {
@@ -200,6 +211,16 @@ func createContainer(c *cli.Context, w *wanted) (*container.Container, error) {
 		}
 	}
 	return made, nil
+}
+
+// warnOfPlatform says that an image is for another machine, unless the user knows.
+func (w *wanted) warnOfPlatform(img *imagestore.Image, asked string) {
+	p := img.Platform()
+	if asked != "" || p.Architecture == "" || p.OS == runtime.GOOS && p.Architecture == runtime.GOARCH {
+		return
+	}
+	w.warnings = append(w.warnings, fmt.Sprintf("WARNING: The requested image's platform (%s) does not match the detected host platform (%s/%s) "+
+		"and no specific platform was requested", platformText(p), runtime.GOOS, runtime.GOARCH))
 }
 
 // holdAndCreate makes the record while the store is held, so that the image is
@@ -240,11 +261,23 @@ func (e *env) imageForRun(c *cli.Context, name string) (*imagestore.Image, error
 	if err != nil {
 		return nil, err
 	}
-	policy := c.String("pull")
+	policy, platform := c.String("pull"), c.String("platform")
+	if platform != "" {
+		if _, err := registry.ParsePlatform(platform); err != nil {
+			return nil, err
+		}
+	}
 	switch policy {
 	case "always":
 	case "missing", "never", "":
 		img, err := st.Lookup(c.Context, name)
+		if err == nil && wantPlatform(img, name, platform) != nil {
+			if policy == "never" {
+				return nil, fmt.Errorf("image with reference %s was found but does not match the specified platform: wanted %s, actual: %s",
+					name, platform, platformText(img.Platform()))
+			}
+			err = imagestore.ErrNotFound
+		}
 		if err == nil || !errors.Is(err, imagestore.ErrNotFound) || policy == "never" {
 			return img, err
 		}

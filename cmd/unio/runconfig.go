@@ -213,7 +213,7 @@ func parseRestart(text string) (p container.RestartPolicy, err error) {
 		return p, nil
 	}
 	if p.MaximumRetryCount, err = strconv.Atoi(count); err != nil {
-		return p, fmt.Errorf("maximum retry count must be an integer")
+		return p, fmt.Errorf("invalid restart policy format: maximum retry count must be an integer")
 	}
 	if name != "on-failure" {
 		return p, fmt.Errorf("maximum retry count cannot be used with restart policy '%s'", name)
@@ -272,8 +272,20 @@ func (w *wanted) readLimits(c *cli.Context) error {
 		pids := int64(c.Int("pids-limit"))
 		r.PidsLimit = &pids
 	}
-	if n := int64(c.Int("memory-swappiness")); n >= 0 {
+	if n := int64(c.Int("memory-swappiness")); n < -1 || n > 100 {
+		return plainly(fmt.Errorf("unio: invalid value: %d. Valid memory swappiness range is 0-100", n))
+	} else if n >= 0 {
 		r.MemorySwappiness = &n
+	}
+	if disable && r.Memory == 0 {
+		w.warnings = append(w.warnings, "WARNING: OOM killer is disabled for the container, but no memory limit is set, "+
+			"this can result in the system running out of resources.")
+	}
+	if r.CgroupParent != "" {
+		w.warnings = append(w.warnings, "WARNING: --cgroup-parent has no effect: all cgroups are below \"unio\"")
+	}
+	if n := w.host.OomScoreAdj; n < -1000 || n > 1000 {
+		return fmt.Errorf("Invalid value %d, range for oom score adj is [-1000, 1000]", n) //lint:ignore ST1005 docker's words
 	}
 	for _, text := range c.StringSlice("ulimit") {
 		u, err := units.ParseUlimit(text)
@@ -297,6 +309,9 @@ func (w *wanted) readSurroundings(c *cli.Context) error {
 	h.UTSMode, h.UsernsMode, h.NetworkMode = c.String("uts"), c.String("userns"), c.String("network")
 	h.ReadonlyRootfs, h.SecurityOpt = c.Bool("read-only"), c.StringSlice("security-opt")
 	h.PublishAllPorts, h.VolumesFrom = c.Bool("publish-all"), c.StringSlice("volumes-from")
+	if h.UsernsMode != "" && h.UsernsMode != "host" {
+		return errors.New("--userns: invalid USER mode")
+	}
 	h.Sysctls = keyValues(c.StringSlice("sysctl"))
 	if h.NetworkMode == "" || h.NetworkMode == "default" {
 		h.NetworkMode = "host"
@@ -319,7 +334,11 @@ func (w *wanted) readSurroundings(c *cli.Context) error {
 			return fmt.Errorf("Invalid --security-opt: %q", o) //lint:ignore ST1005 docker's words
 		}
 	}
-	w.volumes = c.StringSlice("volume")
+	for _, v := range c.StringSlice("volume") {
+		if !slices.Contains(w.volumes, v) { // the same twice is once, as with docker
+			w.volumes = append(w.volumes, v)
+		}
+	}
 	for _, m := range c.StringSlice("mount") {
 		spec, err := parseMount(m)
 		if err != nil {

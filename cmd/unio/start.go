@@ -53,6 +53,9 @@ func startContainers(c *cli.Context) error {
 // startOne starts a container in the background. One that runs stays as it is.
 func (e *env) startOne(ctx context.Context, name string) error {
 	found, err := e.containers().Lookup(name)
+	if err == nil && found.State.Paused {
+		err = errors.New("cannot start a paused container, try unpause instead")
+	}
 	if err != nil || found.State.Active() {
 		return err
 	}

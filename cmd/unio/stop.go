@@ -105,6 +105,9 @@ func (e *env) end(ctx context.Context, found *container.Container, sig unix.Sign
 	if err := found.Signal(sig); err != nil && !errors.Is(err, container.ErrNotRunning) {
 		return err
 	}
+	if err := cs.Resume(found); err != nil {
+		return err
+	}
 	wait, cancel := context.WithCancel(ctx)
 	if seconds >= 0 {
 		wait, cancel = context.WithTimeout(ctx, time.Duration(seconds)*time.Second)
@@ -153,6 +156,9 @@ func (e *env) kill(c *cli.Context, name string) error {
 	}
 	if err == nil {
 		err = found.Signal(sig)
+	}
+	if err == nil && (sig == unix.SIGKILL || sig == supervise.StopSignal(found)) {
+		err = cs.Resume(found)
 	}
 	if err != nil {
 		return fmt.Errorf("Cannot kill container: %s: %w", name, err) //lint:ignore ST1005 docker's words

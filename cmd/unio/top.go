@@ -10,8 +10,6 @@ import (
 	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
-
-	"unio/container"
 )
 
 func topCommand() *cli.Command {
@@ -35,7 +33,7 @@ func topContainer(c *cli.Context) error {
 	if !found.State.Running() {
 		return fmt.Errorf("Container %s is not running", found.ID) //lint:ignore ST1005 docker's words
 	}
-	pids, err := container.Processes(found.State.Pid())
+	pids, err := found.Processes()
 	if err != nil {
 		return err
 	}

@@ -88,6 +88,7 @@ func findController(list []hierarchy, name string) *hierarchy {
 type cgroups struct {
 	dirs []string // to be in
 	made bool     // by us, and to be removed
+	late []late   // set by the child
 }
 
 // makeCgroups makes the cgroups that the limits of a spec need. What cannot be
@@ -96,7 +97,7 @@ func makeCgroups(o *Options) (*cgroups, error) {
 	limits := limitsOf(o.Spec.Linux.Resources)
 	if !hasOwnPIDs(o.Spec) {
 		// The end of its first process does not end such a container.
-		limits = append(limits, limit{controller: "pids"})
+		limits = append(limits, limit{controller: pidsController})
 	}
 	if len(limits) == 0 || o.ID == "" {
 		return nil, nil
@@ -112,6 +113,9 @@ func makeCgroups(o *Options) (*cgroups, error) {
 		dir, err := g.enter(h, o.ID, l.controller)
 		if err == nil {
 			err = l.set(h, dir)
+		}
+		if err == nil && l.controller == pidsController {
+			err = g.postpone(dir, l.settings(h))
 		}
 		switch {
 		case err == nil:
@@ -197,7 +201,7 @@ func (g *cgroups) add(pid int) error {
 		return nil
 	}
 	for _, dir := range g.dirs {
-		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, procsFile), []byte(strconv.Itoa(pid)), 0); err != nil {
 			return fmt.Errorf("enter the cgroup: %w", err)
 		}
 	}
@@ -233,12 +237,30 @@ func killCgroup(dir string) {
 	if os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0) == nil {
 		return
 	}
-	data, _ := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
-	for _, word := range strings.Fields(string(data)) {
-		if pid, err := strconv.Atoi(word); err == nil && pid > 1 {
+	for _, pid := range membersOf(dir) {
+		if pid > 1 {
 			_ = unix.Kill(pid, unix.SIGKILL)
 		}
 	}
+}
+
+// oomKilled reports whether the kernel has ended a process because the cgroup
+// had no memory left.
+func (g *cgroups) oomKilled() bool {
+	if g == nil || !g.made {
+		return false
+	}
+	for _, dir := range g.dirs {
+		for _, name := range []string{"memory.events", "memory.oom_control"} { // versions 2 and 1
+			data, _ := os.ReadFile(filepath.Join(dir, name))
+			for line := range strings.Lines(string(data)) {
+				if n, ok := strings.CutPrefix(line, "oom_kill "); ok && strings.TrimSpace(n) != "0" {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // killer ends all processes of the cgroups; nil if there are none.
@@ -258,6 +280,7 @@ func RemoveCgroups(id string) {
 	if id == "" || strings.ContainsRune(id, '/') {
 		return
 	}
+	_ = Thaw(id) // what is stopped does not end, with version 1
 	for _, h := range hierarchies() {
 		removeCgroup(filepath.Join(h.dir, groupName, id))
 	}

@@ -64,7 +64,12 @@ func (c *child) execute() error {
 	if err != nil {
 		return err
 	}
-	return execError(file, unix.Exec(file, p.Args, p.Env))
+	if err := c.setLate(); err != nil {
+		return err
+	}
+	err = unix.Exec(file, p.Args, p.Env)
+	c.liftLate()
+	return execError(file, err)
 }
 
 // findProgram finds the file that a program's name means. Its messages are those
@@ -76,6 +81,9 @@ func findProgram(name string, env []string) (string, error) {
 	var denied error
 	search, _ := runspec.LookupEnv(env, "PATH")
 	for _, dir := range strings.Split(search, ":") {
+		if name == "" {
+			break // every folder would be the file
+		}
 		file := path.Join(cmp.Or(dir, "."), name)
 		if !strings.ContainsRune(file, '/') {
 			file = "./" + file

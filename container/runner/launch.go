@@ -30,6 +30,7 @@ type job struct {
 	Foreground bool
 	StrictCwd  bool
 	Remap      bool // the namespace's users are mapped from outside
+	Late       []late
 }
 
 // outcome is what the child says before the program runs.
@@ -109,7 +110,11 @@ func (l *launch) start(ctx context.Context) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{ended: make(chan struct{}), clean: l.cleanUp, kill: l.killer()}
+	p := &Process{ended: make(chan struct{}), kill: l.killer()}
+	p.clean = func() {
+		p.oom = l.groups.oomKilled()
+		l.cleanUp()
+	}
 	started := make(chan error, 1)
 	go l.live(p, theirs, started)
 	if err := <-started; err != nil {

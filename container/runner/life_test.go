@@ -273,7 +273,12 @@ func TestMemoryLimit(t *testing.T) {
 	root := busyboxRoot(t)
 	id := testID + "0004"
 	o := runspec.Options{Root: root, ID: id, Resources: runspec.Resources{Memory: 64 << 20, MemorySwap: 64 << 20}}
-	r := run(t, Options{ID: id, Spec: describe(t, o, "dd if=/dev/zero of=/dev/null bs=200M count=1")})
+	p, finish, err := start(t, Options{ID: id, Spec: describe(t, o, "dd if=/dev/zero of=/dev/null bs=200M count=1")})
+	must(t, err)
+	r := finish()
+	if !p.OOMKilled() {
+		t.Error("nobody notices")
+	}
 	if r.code != 137 && !strings.Contains(r.stderr, "Killed") {
 		t.Errorf("code %d, %v, %q, %q", r.code, r.err, r.out, r.stderr)
 	}

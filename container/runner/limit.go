@@ -40,7 +40,7 @@ func limitsOf(r *specs.LinuxResources) []limit {
 	if r.Pids != nil && r.Pids.Limit != nil {
 		value := unlimited(*r.Pids.Limit)
 		list = append(list, limit{
-			controller: "pids", v1: []setting{{"pids.max", value}}, v2: []setting{{"pids.max", value}},
+			controller: pidsController, v1: []setting{{"pids.max", value}}, v2: []setting{{"pids.max", value}},
 			warning: "Your kernel does not support PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded.",
 		})
 	}
@@ -89,6 +89,24 @@ func memoryLimits(m *specs.LinuxMemory) []limit {
 		list = append(list, limit{
 			controller: "memory", v1: []setting{{"memory.soft_limit_in_bytes", value}}, v2: []setting{{"memory.low", value}},
 			warning: "Your kernel does not support memory soft limit capabilities or the cgroup is not mounted. Limitation discarded.",
+		})
+	}
+	return append(list, memoryHabits(m)...)
+}
+
+// memoryHabits are what version 2 of cgroups has nothing for.
+func memoryHabits(m *specs.LinuxMemory) []limit {
+	var list []limit
+	if m.Swappiness != nil {
+		list = append(list, limit{
+			controller: "memory", v1: []setting{{"memory.swappiness", strconv.FormatUint(*m.Swappiness, 10)}},
+			warning: "Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded.",
+		})
+	}
+	if m.DisableOOMKiller != nil && *m.DisableOOMKiller {
+		list = append(list, limit{
+			controller: "memory", v1: []setting{{"memory.oom_control", "1"}},
+			warning: "Your kernel does not support OomKillDisable. OomKillDisable discarded.",
 		})
 	}
 	return list
@@ -179,7 +197,7 @@ func (l *limit) possible(h *hierarchy) bool {
 	if len(settings) == 0 || unix.Access(h.dir, unix.W_OK) != nil {
 		return false
 	}
-	if h.unified() || l.controller == "pids" {
+	if h.unified() || l.controller == pidsController {
 		return true
 	}
 	_, err := os.Stat(filepath.Join(h.dir, settings[0].file))

@@ -80,6 +80,9 @@ func (c *child) begin() error {
 func (c *child) prepare() error {
 	c.single = singleUser()
 	c.hierarchies = hierarchies()
+	if err := c.openLate(); err != nil {
+		return err
+	}
 	if c.stays() {
 		c.rename()
 	}

@@ -113,6 +113,7 @@ type Process struct {
 	kill    func() error  // what ends the whole container; nil: killing pid does
 	clean   func()        // what is to be undone after the end
 	once    sync.Once
+	oom     bool // set by clean
 }
 
 // Pid is the number of the program, in the PID namespace of the caller.
@@ -129,6 +130,11 @@ func (p *Process) Wait() (code int, err error) {
 	})
 	return exitCode(p.state, p.waitErr)
 }
+
+// OOMKilled reports, after Wait, whether the kernel has ended a process of the
+// container for want of the memory that it may use. Of what an OCI runtime runs
+// nobody knows: it takes the cgroup away itself.
+func (p *Process) OOMKilled() bool { return p.oom }
 
 // exitCode is a shell's view of how a process ended.
 func exitCode(state *os.ProcessState, waitErr error) (int, error) {
@@ -188,7 +194,7 @@ func Start(ctx context.Context, o Options) (*Process, error) {
 		return nil, failed(err)
 	}
 	l := &launch{o: &o, groups: groups, job: job{
-		Spec: o.Spec, Files: o.Files, Init: o.Init, Tied: o.Tied, Foreground: o.Foreground, StrictCwd: o.StrictCwd,
+		Spec: o.Spec, Files: o.Files, Init: o.Init, Tied: o.Tied, Foreground: o.Foreground, StrictCwd: o.StrictCwd, Late: groups.postponed(),
 	}}
 	if l.attr, err = l.attributes(); err != nil {
 		return nil, failed(err)

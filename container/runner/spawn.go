@@ -44,9 +44,16 @@ func (c *child) spawn() error {
 	if c.Init {
 		signal.Notify(signals)
 	}
+	if err := c.setLate(); err != nil {
+		return err
+	}
 	pid, err := syscall.ForkExec(file, p.Args, &syscall.ProcAttr{Env: p.Env, Files: []uintptr{0, 1, 2}, Sys: c.programAttr()})
 	if err != nil {
+		c.liftLate()
 		return execError(file, err)
+	}
+	for _, l := range c.Late {
+		unix.Close(l.fd)
 	}
 	told := outcome{Ready: true}
 	if !c.Init {

@@ -21,6 +21,8 @@ type Resources struct {
 	CPUSet, MemSet                        string // --cpuset-cpus, --cpuset-mems
 	Pids                                  int64  // -1: unlimited
 	BlkioWeight                           uint16
+	Swappiness                            *int64 // --memory-swappiness, 0 to 100
+	KeepOnOOM                             bool   // --oom-kill-disable
 }
 
 // cpuPeriod is the period, in µs, of which --cpus sets a share.
@@ -66,17 +68,30 @@ func (r *Resources) check() error {
 		return fmt.Errorf("You should always set the Memory limit when using Memoryswap limit, see usage") //nolint:staticcheck // docker's words
 	case r.Memory > 0 && r.MemoryReservation > 0 && r.Memory < r.MemoryReservation:
 		return fmt.Errorf("Minimum memory limit can not be less than memory reservation limit, see usage") //nolint:staticcheck // docker's words
+	case r.MemoryReservation != 0 && r.MemoryReservation < minMemory:
+		return fmt.Errorf("Minimum memory reservation allowed is 6MB") //nolint:staticcheck // docker's words
 	case r.NanoCPUs > 0 && (r.CPUPeriod > 0 || r.CPUQuota > 0):
 		return fmt.Errorf("Conflicting options: Nano CPUs and CPU Period cannot both be set.") //nolint:staticcheck // docker's words
+	case r.CPUPeriod != 0 && (r.CPUPeriod < 1000 || r.CPUPeriod > 1e6):
+		return fmt.Errorf("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
+	case r.CPUQuota > 0 && r.CPUQuota < 1000:
+		return fmt.Errorf("CPU cfs quota can not be less than 1ms (i.e. 1000)")
 	}
 	return nil
 }
 
 func (r *Resources) setMemory(to *specs.LinuxResources) {
-	if r.Memory == 0 && r.MemoryReservation == 0 {
+	if r.Memory == 0 && r.MemoryReservation == 0 && r.Swappiness == nil && !r.KeepOnOOM {
 		return
 	}
 	to.Memory = &specs.LinuxMemory{}
+	if r.Swappiness != nil {
+		swappiness := uint64(*r.Swappiness)
+		to.Memory.Swappiness = &swappiness
+	}
+	if r.KeepOnOOM {
+		to.Memory.DisableOOMKiller = &r.KeepOnOOM
+	}
 	if r.MemoryReservation != 0 {
 		to.Memory.Reservation = &r.MemoryReservation
 	}

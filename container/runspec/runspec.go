@@ -93,6 +93,17 @@ func New(image imagestore.RunConfig, o Options) (*specs.Spec, error) {
 	return spec, nil
 }
 
+// Check refuses options that no image makes right. It looks at nothing but them.
+func Check(o Options) error {
+	spec := &specs.Spec{Root: &specs.Root{}, Process: &specs.Process{}, Linux: &specs.Linux{}}
+	for _, step := range []func(*specs.Spec, *imagestore.RunConfig, *Options) error{setNamespaces, setCapabilities, setResources} {
+		if err := step(spec, &imagestore.RunConfig{}, &o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // setNamespaces decides what the container shares with the host.
 func setNamespaces(spec *specs.Spec, image *imagestore.RunConfig, o *Options) error {
 	add := func(kind specs.LinuxNamespaceType, path string) {
@@ -140,7 +151,7 @@ func ownNamespace(kind specs.LinuxNamespaceType, value string) (own bool, path s
 	case network:
 		return false, "", fmt.Errorf("network %s not found: there are the networks host (the default) and none", value)
 	}
-	return false, "", fmt.Errorf("--%s: invalid %s mode", shortName(kind), strings.ToUpper(shortName(kind)))
+	return false, "", fmt.Errorf("--%s: invalid %s mode", shortName(kind), strings.TrimSuffix(strings.ToUpper(shortName(kind)), "NS"))
 }
 
 func shortName(kind specs.LinuxNamespaceType) string {

@@ -149,6 +149,10 @@ func TestErrors(t *testing.T) {
 		{Options{Resources: Resources{Memory: 1 << 20}}, "Minimum memory limit allowed is 6MB"},
 		{Options{Resources: Resources{Memory: 64 << 20, MemorySwap: 32 << 20}}, "Minimum memoryswap limit should be larger than memory limit"},
 		{Options{Resources: Resources{MemorySwap: 32 << 20}}, "You should always set the Memory limit"},
+		{Options{Resources: Resources{CPUPeriod: 10}}, "CPU cfs period can not be less than 1ms"},
+		{Options{Resources: Resources{CPUQuota: 10}}, "CPU cfs quota can not be less than 1ms"},
+		{Options{Resources: Resources{MemoryReservation: 1}}, "Minimum memory reservation allowed is 6MB"},
+		{Options{Namespaces: Namespaces{Cgroup: "x"}}, "--cgroupns: invalid CGROUP mode"},
 		{Options{Resources: Resources{NanoCPUs: 1, CPUPeriod: 1}}, "Conflicting options: Nano CPUs and CPU Period cannot both be set."},
 	} {
 		test.o.Root, test.o.Args = root, []string{"true"}

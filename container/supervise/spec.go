@@ -37,6 +37,7 @@ func Options(c *container.Container, root string, mounts []runspec.Mount) runspe
 			Memory: h.Memory, MemorySwap: h.MemorySwap, MemoryReservation: h.MemoryReservation,
 			NanoCPUs: h.NanoCPUs, CPUShares: h.CPUShares, CPUPeriod: h.CPUPeriod, CPUQuota: h.CPUQuota,
 			CPUSet: h.CpusetCpus, MemSet: h.CpusetMems, BlkioWeight: h.BlkioWeight,
+			Swappiness: h.MemorySwappiness, KeepOnOOM: h.OomKillDisable != nil && *h.OomKillDisable,
 		},
 	}
 	if h.PidsLimit != nil {

@@ -248,7 +248,7 @@ func (s *supervisor) await(durable func() error) container.End {
 		}
 	}()
 	code, err := s.process.Wait()
-	e := container.End{Code: code, At: time.Now()}
+	e := container.End{Code: code, At: time.Now(), OOM: s.process.OOMKilled()}
 	if err != nil {
 		s.log.Error("wait for the program", "err", err)
 	}
@@ -270,6 +270,7 @@ const stopWait = 10 * time.Second
 func (s *supervisor) stop() {
 	s.stopping.Store(true)
 	process, _ := s.now()
+	_ = s.store.Resume(s.run.Container)             // what is stopped does not end
 	_ = process.Signal(StopSignal(s.run.Container)) // it may have ended just now
 	time.AfterFunc(stopWait, func() { _ = process.Kill() })
 }
@@ -284,7 +285,7 @@ func (s *supervisor) end(e container.End) error {
 	if s.mounted {
 		errs = append(errs, s.unmount())
 	}
-	errs = append(errs, s.run.RemoveRuntimeDir())
+	errs = append(errs, s.run.Resumed(), s.run.RemoveRuntimeDir())
 	if s.run.Host.AutoRemove {
 		errs = append(errs, s.remove())
 	} else {

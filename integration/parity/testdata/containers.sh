@@ -65,6 +65,17 @@ docker wait nosuch
 docker rm one
 docker rm nosuch
 docker rm -f nosuch
+docker unpause one
+docker pause one
+docker pause one
+docker ps -f status=paused --format '{{.Names}} {{.State}}'
+docker exec one true
+docker attach one
+docker start one
+docker rm one
+docker inspect -f '{{.State.Status}} {{.State.Running}} {{.State.Paused}}' one
+docker unpause one
+docker port one 80
 docker rename one
 docker rename one one
 docker rename one 'x y'
@@ -75,6 +86,11 @@ docker kill one
 docker wait one
 docker attach one
 docker exec one true
+docker pause
+docker pause one
+docker unpause nosuch
+docker port one
+docker stats --no-stream nosuch
 docker top one
 docker stop one
 docker ps -a --format '{{.Names}} {{.Status}}'  -f name=one
