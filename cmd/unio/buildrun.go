@@ -140,7 +140,7 @@ func (e *env) runStep(ctx context.Context, p *dockerfile.Program, set stepSettin
 		fmt.Fprintf(p.Output, " ---> [Warning] %s\n", warning)
 	}
 	proc, err := runner.Start(ctx, runner.Options{
-		ID: path.Base(spec.Linux.CgroupsPath), Spec: spec, Files: files, Command: e.command("runner"),
+		ID: path.Base(spec.Linux.CgroupsPath), Spec: spec, Files: files, Command: runnerLine(),
 		Stdout: p.Output, Stderr: p.Output, Tied: true, ClearAll: true, Log: e.log,
 	})
 	var failed *runner.StartError

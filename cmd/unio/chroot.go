@@ -54,7 +54,7 @@ func chroot(c *cli.Context) error {
 	code, err := container.Chroot(c.Context, container.ChrootOptions{
 		Root: at.dir, Args: args, Env: chrootEnv(at.config.Env, c.StringSlice("env")),
 		Dir: c.String("workdir"), User: c.String("user"),
-		Runner: e.command("runner"), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		Runner: runnerLine(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 	})
 	// A signal that ended the program must not keep us from cleaning up.
 	leaveErr := at.leave(context.WithoutCancel(c.Context))

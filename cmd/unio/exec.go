@@ -58,7 +58,7 @@ func execInContainer(c *cli.Context) error {
 		return withCode(runner.CodeNotExecutable, err)
 	}
 	x := &execution{e: e, o: runner.Options{
-		ID: found.ID, Spec: spec, Command: e.command("runner"), Log: e.log, StrictCwd: true,
+		ID: found.ID, Spec: spec, Command: runnerLine(), Log: e.log, StrictCwd: true,
 	}}
 	code, err := x.run(c, found)
 	if err != nil {

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"unio/container"
+	"unio/container/runspec"
+	"unio/container/supervise"
 	"unio/imagestore"
 )
 
@@ -79,17 +81,44 @@ type containerConfig struct {
 }
 
 // networkSettings say that there is no network of containers.
+// The empty fields are there for templates that ask for them.
 type networkSettings struct {
-	Bridge    string
-	Ports     map[string][]container.PortBinding
-	Gateway   string
-	IPAddress string
-	Networks  map[string]endpoint
+	Bridge                 string
+	SandboxID              string
+	SandboxKey             string
+	Ports                  map[string][]container.PortBinding
+	HairpinMode            bool
+	LinkLocalIPv6Address   string
+	LinkLocalIPv6PrefixLen int
+	SecondaryIPAddresses   []string
+	SecondaryIPv6Addresses []string
+	EndpointID             string
+	Gateway                string
+	GlobalIPv6Address      string
+	GlobalIPv6PrefixLen    int
+	IPAddress              string
+	IPPrefixLen            int
+	IPv6Gateway            string
+	MacAddress             string
+	Networks               map[string]endpoint
 }
 
 type endpoint struct {
-	NetworkID, EndpointID, Gateway, IPAddress, MacAddress string
-	IPPrefixLen                                           int
+	IPAMConfig          map[string]string
+	Links               []string
+	Aliases             []string
+	MacAddress          string
+	DriverOpts          map[string]string
+	GwPriority          int
+	NetworkID           string
+	EndpointID          string
+	Gateway             string
+	IPAddress           string
+	IPPrefixLen         int
+	IPv6Gateway         string
+	GlobalIPv6Address   string
+	GlobalIPv6PrefixLen int
+	DNSNames            []string
 }
 
 func (in *inspector) container(ctx context.Context, name string) (*inspectedContainer, error) {
@@ -175,6 +204,10 @@ func configOf(c *container.Container) containerConfig {
 	}
 	if cfg.Healthcheck != nil {
 		v.Healthcheck = cfg.Healthcheck
+	}
+	if c.Host.NetworkMode != "" { // it was made to be run
+		o := supervise.Options(c, "", nil)
+		v.Hostname = runspec.Hostname(cfg, &o)
 	}
 	return v
 }

@@ -158,7 +158,7 @@ func silentCode(code int) error {
 // affair.
 func (e *env) start(ctx context.Context, c *container.Container, a supervise.Attach) (*supervise.Session, error) {
 	session, err := supervise.Start(ctx, c, supervise.StartOptions{
-		Supervisor: e.command("supervise", c.Name), Runner: e.command("runner"),
+		Supervisor: e.command("supervise", c.Name), Runner: runnerLine(),
 		Server: e.command("serve", c.Name), Keeper: e.command("keep", c.Name), Attach: a, Debug: e.debug,
 	})
 	if err != nil {

@@ -50,6 +50,10 @@ func keepCommand() *cli.Command {
 	}
 }
 
+// runnerLine is the command line of a runner. It needs nothing of the store, and
+// where there is an init a container's programs can read it.
+func runnerLine() []string { return []string{"/proc/self/exe", "runner"} }
+
 // runnerCommand prepares the surroundings of a program and becomes it, or stays
 // as its parent.
 func runnerCommand() *cli.Command {
