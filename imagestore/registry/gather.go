@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -24,7 +25,7 @@ const (
 	// signature of a list of contents is at 2.
 	maxReferrerDepth = 3
 	// referrersGrace is how long a pull that has all its layers waits for them.
-	referrersGrace = 20 * time.Second
+	referrersGrace = 10 * time.Second
 )
 
 // errEnough ends the gathering of referrers.
@@ -69,20 +70,30 @@ func (p *puller) gather(ctx context.Context, subject digest.Digest) {
 }
 
 func (g *gatherer) referrersOf(ctx context.Context, subject digest.Digest, depth int) error {
+	if depth > maxReferrerDepth {
+		return nil
+	}
 	list, err := g.p.repo.referrers(ctx, subject)
-	if err != nil || len(list) == 0 || depth > maxReferrerDepth {
+	if err != nil {
 		return err
 	}
 	var kept []ocispec.Descriptor
+	old := g.p.st.Referrers(subject)
 	for _, d := range list {
 		if kindOf(d.MediaType) != kindManifest {
 			continue // of a kind that is not known here
 		}
-		kept, err = g.keep(ctx, subject, d, kept)
+		if g.count++; g.count > maxReferrers {
+			err = errEnough
+			break
+		}
+		if !slices.ContainsFunc(old, func(o ocispec.Descriptor) bool { return o.Digest == d.Digest }) {
+			kept, err = g.keep(ctx, subject, d, kept)
+		}
 		if err == nil {
 			err = g.referrersOf(ctx, d.Digest, depth+1)
 		}
-		if ctx.Err() != nil || errors.Is(err, errEnough) {
+		if errors.Is(err, errEnough) || ctx.Err() != nil {
 			break
 		}
 		if err != nil {
@@ -98,9 +109,6 @@ func (g *gatherer) referrersOf(ctx context.Context, subject digest.Digest, depth
 
 // keep brings one referrer and adds it to those that are kept.
 func (g *gatherer) keep(ctx context.Context, subject digest.Digest, d ocispec.Descriptor, kept []ocispec.Descriptor) ([]ocispec.Descriptor, error) {
-	if g.count++; g.count > maxReferrers {
-		return kept, errEnough
-	}
 	doc, err := g.p.repo.child(ctx, d, kindManifest)
 	if err != nil {
 		return kept, err

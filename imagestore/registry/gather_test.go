@@ -145,9 +145,14 @@ func TestReferrersComeLater(t *testing.T) {
 	mustPull(t, st, f.host+"/x:1")
 	signature := f.about(t, image, "application/x-signature", "signed")
 	f.publishIndex(t, referrersTag(image.Digest), signature)
-	mustPull(t, st, f.host+"/x:1")
-	if got := st.Referrers(image.Digest); len(got) != 1 || got[0].Digest != signature.Digest {
-		t.Errorf("%+v", got)
+	for range 2 {
+		mustPull(t, st, f.host+"/x:1")
+		if got := st.Referrers(image.Digest); len(got) != 1 || got[0].Digest != signature.Digest {
+			t.Errorf("%+v", got)
+		}
+	}
+	if n := f.count("GET /v2/x/manifests/" + signature.Digest.String()); n != 1 {
+		t.Errorf("what was there was fetched %d times", n)
 	}
 }
 
