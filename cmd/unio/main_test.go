@@ -44,10 +44,11 @@ func TestScripts(t *testing.T) {
 		Dir:   "testdata",
 		Setup: setupScript,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"busybox":    cmdBusybox,
-			"jobcontrol": cmdJobControl,
-			"nomounts":   cmdNoMounts,
-			"status":     cmdStatus,
+			"busybox":     cmdBusybox,
+			"jobcontrol":  cmdJobControl,
+			"killservers": cmdKillServers,
+			"nomounts":    cmdNoMounts,
+			"status":      cmdStatus,
 		},
 		Condition: condition,
 	})

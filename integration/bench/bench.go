@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
+	"text/tabwriter"
 	"time"
 )
 
@@ -34,9 +36,10 @@ func bench(ctx context.Context, o options, w io.Writer) (err error) {
 func (s *stage) runAll(ctx context.Context, w io.Writer) (*report, error) {
 	r := &report{Machine: thisMachine(s.scratch), Started: time.Now().UTC(), Rounds: s.rounds, Quick: s.quick}
 	r.Unio, _ = s.unio(ctx, s.path("none"), "--version") // without it the report says nothing of it
+	r.Tools = peerVersions(ctx)
 	list := slices.DeleteFunc(s.workloads(), func(w workload) bool { return !s.only.MatchString(w.name) || s.quick && w.long })
 	if len(list) == 0 {
-		return r, fmt.Errorf("no workload is called %s", s.only)
+		return r, fmt.Errorf("no workload of this form is called %s; there are: %s", s.only, strings.Join(s.names(), " "))
 	}
 	fmt.Fprintf(w, "%s\n%s\n", r.Machine, r.Unio)
 	if s.quick {
@@ -56,11 +59,47 @@ func (s *stage) runAll(ctx context.Context, w io.Writer) (*report, error) {
 	}
 	r.Image = s.describeImages()
 	fmt.Fprintf(w, "%d workloads in %.0f s\n", len(list), r.Seconds)
+	if n := r.idle(); n > 0 {
+		return r, fmt.Errorf("%d workloads could not run", n)
+	}
 	return r, nil
+}
+
+// names are those of the workloads of this form of the run.
+func (s *stage) names() (names []string) {
+	for _, w := range s.workloads() {
+		if !s.quick || !w.long {
+			names = append(names, w.name)
+		}
+	}
+	return names
+}
+
+// printNames says what there is to choose from.
+func (s *stage) printNames(w io.Writer) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, work := range s.workloads() {
+		if !s.quick || !work.long {
+			fmt.Fprintf(t, "%s\t%s\n", work.name, work.title)
+		}
+	}
+	_ = t.Flush() // a terminal that is gone needs no names
 }
 
 // used is the time since the start without that for making images.
 func (s *stage) used(start time.Time) time.Duration { return time.Since(start) - s.making }
+
+// cannotRun is the result of a workload that could not be prepared.
+func (w workload) cannotRun(ctx context.Context, why error) (*result, error) {
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("%s: %w", w.name, why)
+	}
+	r := newResult(w)
+	for _, who := range w.contestants {
+		r.leaveOut(who.name, why)
+	}
+	return r, nil
+}
 
 // timed prepares and runs a workload, in its share of the time.
 func (s *stage) timed(ctx context.Context, w workload, share func() time.Duration) (*result, error) {
@@ -72,11 +111,15 @@ func (s *stage) timed(ctx context.Context, w workload, share func() time.Duratio
 	}()
 	if w.prepare != nil {
 		if err := w.prepare(ctx); err != nil {
-			return nil, fmt.Errorf("%s: %w", w.name, err)
+			return w.cannotRun(ctx, err)
 		}
 	}
 	ready := time.Since(start) - (s.making - making)
-	r, err := w.run(ctx, pace{rounds: s.rounds, least: s.least, limit: share(), hasty: s.tiny})
+	p := pace{rounds: s.rounds, least: s.least, limit: share(), hasty: s.tiny}
+	if p.limit <= 0 { // the machine is slow: all workloads rather than all rounds
+		p.least = 1
+	}
+	r, err := w.run(ctx, p)
 	if r != nil {
 		r.Ready = ready.Seconds()
 		r.Took = (time.Since(start) - (s.making - making)).Seconds()

@@ -47,6 +47,7 @@ type options struct {
 	json, mark string         // files to write; empty: none
 	dir, cache string         // scratch; images kept from run to run
 	quick      bool
+	list       bool     // only say what workloads there are
 	tiny       bool     // small images, one round: do all workloads work at all?
 	peers      []string // those wanted; nil: all
 }
@@ -59,6 +60,10 @@ func main() {
 	if err == nil {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
 		defer stop()
+		if o.list {
+			(&stage{options: o}).printNames(os.Stdout)
+			return
+		}
 		err = bench(ctx, o, os.Stdout)
 	}
 	if err != nil {
@@ -73,9 +78,10 @@ func parseFlags() (o options, err error) {
 	only := flag.String("only", "", "names of workloads, a regular expression (default: all)")
 	flag.StringVar(&o.json, "json", "", "also write the figures to this file")
 	flag.StringVar(&o.mark, "markdown", "", "also write the table to this file, as Markdown")
-	flag.StringVar(&o.dir, "dir", os.TempDir(), "where to make the scratch folder")
+	flag.StringVar(&o.dir, "dir", "", "where to make the scratch folder, on a disk (default: "+os.TempDir()+" if that is on the disk of -cache, or else in -cache)")
 	flag.StringVar(&o.cache, "cache", "", "where images are kept (default: unio-bench in the user's cache folder)")
 	flag.BoolVar(&o.quick, "quick", false, "three minutes: fewer rounds, workloads and peers")
+	flag.BoolVar(&o.list, "list", false, "print the names of the workloads and end")
 	flag.BoolVar(&o.tiny, "tiny", false, "small images, one round: whether everything works")
 	flag.Parse()
 	if o.only, err = regexp.Compile("^(?:" + orElse(*only, ".*") + ")$"); err != nil {

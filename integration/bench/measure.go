@@ -135,12 +135,17 @@ func statFields(pid int) []string {
 
 // peakMemory is the largest resident set since the last reset, in bytes.
 func peakMemory(pid int) int64 {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	return sizeIn(fmt.Sprintf("/proc/%d/status", pid), "VmHWM:")
+}
+
+// sizeIn is a value of a file of lines "KEY: NUMBER kB", in bytes; 0: it is not there.
+func sizeIn(path, key string) int64 {
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return 0
 	}
 	for line := range strings.Lines(string(text)) {
-		if value, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+		if value, ok := strings.CutPrefix(line, key); ok {
 			kib, _ := strconv.ParseInt(strings.Fields(value)[0], 10, 64)
 			return kib << 10
 		}

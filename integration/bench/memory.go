@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,7 +13,8 @@ import (
 // host, four times as long as for memory that is there. So a child touches as much
 // as a run will need right before the run, whoever's turn it is.
 const (
-	someMemory = 128 << 20 // bytes; for work on many small files
+	someMemory = 64 << 20  // bytes; for work on many small files
+	keptMemory = 16 << 20  // for programs alone, where all that they read is there already
 	fileMemory = 512 << 20 // for images of tools
 	// largeMemory is for large files, which stand in the page cache twice: as the
 	// union's and as those below it. More would be reported before it is used.
@@ -24,25 +23,10 @@ const (
 
 // settleMemory has the memory for a run in the machine.
 func settleMemory(ctx context.Context, bytes int64) error {
-	if free := availableMemory() / 2; bytes > free {
+	if free := sizeIn("/proc/meminfo", "MemAvailable:") / 2; bytes > free {
 		bytes = free
 	}
 	return (&trial{}).client(ctx, "touch", fmt.Sprint(bytes))
-}
-
-// availableMemory is MemAvailable of proc_meminfo(5) in bytes; 0: not known.
-func availableMemory() int64 {
-	text, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(text)) {
-		if value, ok := strings.CutPrefix(line, "MemAvailable:"); ok {
-			kib, _ := strconv.ParseInt(strings.Fields(value)[0], 10, 64)
-			return kib << 10
-		}
-	}
-	return 0
 }
 
 // touchMemory is the client that writes into each page of so many BYTES.

@@ -19,9 +19,13 @@ type pace struct {
 // first time: programs and what they need have been read when it counts.
 const cheap = 1200 * time.Millisecond
 
-// dear is what a peer may take of a workload before its rounds end, goals or
-// not: who needs many times as long is told from ours by fewer.
+// dear is what a peer may take of a workload before its rounds end, if they leave
+// no doubt: who needs many times as long is told from ours by fewer.
 const dear = 6 * time.Second
+
+// plain is how far a peer's rounds are from what a goal allows, all on the same side, when
+// more of them would tell nothing.
+const plain = 2.0
 
 // course is a workload being run.
 type course struct {
@@ -62,7 +66,7 @@ func (w workload) run(ctx context.Context, p pace) (*result, error) {
 func (c *course) turn(ctx context.Context, round int, who contestant) {
 	began := time.Now()
 	c.one(ctx, c.result, round, who, c.hasty)
-	if round == 0 && !c.hasty && !c.result.missing(who.name) && time.Since(began) <= min(cheap, c.limit/6) {
+	if round == 0 && !c.hasty && !c.warm && !c.cold && !c.result.missing(who.name) && time.Since(began) <= min(cheap, c.limit/6) {
 		c.one(ctx, c.result, round, who, c.hasty) // takes the place of the first
 	}
 	c.spent[who.name] += time.Since(began)
@@ -84,7 +88,7 @@ func ours(name string) bool { return strings.HasPrefix(name+" ", "unio ") }
 
 // next are the contestants of a round. Each round starts with the next one, and every
 // second goes backwards, so that each is first, and before and after others. One that takes
-// many times as long as the others runs once, unless a goal names it.
+// many times as long as the others runs once, unless a goal names it and is not yet decided.
 func (c *course) next(round int) []contestant {
 	var list []contestant
 	n := len(c.contestants)
@@ -93,12 +97,25 @@ func (c *course) next(round int) []contestant {
 			i = n - i
 		}
 		who := c.contestants[(round+i)%n]
-		needed := round == 0 || round < c.least && c.named[who.name] && (c.spent[who.name] <= dear || ours(who.name))
+		needed := round == 0 || round < c.least && c.named[who.name] && (c.spent[who.name] <= dear || c.undecided(who.name))
 		if !c.result.missing(who.name) && (needed || c.spent[who.name] <= c.limit/6) {
 			list = append(list, who)
 		}
 	}
 	return list
+}
+
+// undecided tells whether further rounds of a contestant may decide a goal. Ours are always asked.
+func (c *course) undecided(name string) bool {
+	if ours(name) {
+		return true
+	}
+	for _, g := range c.goals {
+		if v, ok := c.result.judge(g); ok && g.against == name && v.High*plain > g.bound && v.Low < g.bound*plain {
+			return true
+		}
+	}
+	return false
 }
 
 // goesOn tells whether there is time for a round.

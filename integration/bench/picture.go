@@ -51,9 +51,13 @@ func (s *stage) picture(ctx context.Context, r recipe) (*picture, error) {
 	if p := s.pictures[r.name]; p != nil {
 		return p, nil
 	}
+	if err := s.unmade[r.name]; err != nil { // trying takes minutes
+		return nil, err
+	}
 	dir, err := s.cached(ctx, r)
 	if err != nil {
-		return nil, fmt.Errorf("image %s: %w", r.name, err)
+		s.unmade[r.name] = fmt.Errorf("image %s: %w", r.name, err)
+		return nil, s.unmade[r.name]
 	}
 	p := &picture{ref: imageRef, probe: r.probe, lower: filepath.Join(dir, "lower"), store: s.path("store-" + r.name)}
 	for i := r.layers; i > 0; i-- {

@@ -27,7 +27,7 @@ func (s *stage) pieceWorks() []fsWork {
 		return t.client(ctx, "write", filepath.Join(t.dir, "written"), fmt.Sprint(s.scale(20_000)), "4096")
 	}
 	large := one("seqwrite", "write 512 MiB in pieces of 1 MiB", "write", 512, 1<<20, atMost(throughput, 1500e6, 1500e6))
-	large.memory = largeMemory
+	large.memory, large.long = largeMemory, true
 	return []fsWork{
 		large,
 		one("smallwrite", "write 4 KiB × 20,000 in order", "write", 20_000, 4096, nil),

@@ -29,10 +29,6 @@ func (s *stage) readWorks() []fsWork {
 	return slices.Concat(s.walkWorks(), s.stormWorks(), s.largeWorks(), s.programWorks(), s.crowdWorks())
 }
 
-// twice does a step two times: the kernel keeps a listing only when it is read
-// again.
-func twice(s step) step { return steps(s, s) }
-
 // script makes a step of a shell script in the folder under test.
 func script(text string) step {
 	return func(ctx context.Context, t *trial) error { return t.shell(ctx, text) }
@@ -43,12 +39,12 @@ func script(text string) step {
 func (s *stage) walkWorks() []fsWork {
 	return []fsWork{
 		{name: "findcold", title: "find of the whole tree", cold: true, do: script(walkScript), goals: ratio(overlayfs, 2.2, 2.2)},
-		{name: "find", title: "find of the whole tree again", kept: true, ready: twice(script(walkScript)), do: script(walkScript)},
+		{name: "find", title: "find of the whole tree again", kept: true, lists: true, ready: script(walkScript), do: script(walkScript)},
 		{name: "tarcold", long: true, title: "tar of 4,300 files", cold: true, do: script(tarScript)},
-		{name: "tar", long: true, title: "tar of 4,300 files again", kept: true, ready: twice(script(tarScript)), do: script(tarScript), goals: ratio(overlayfs, 1.3, 1.3)},
+		{name: "tar", long: true, title: "tar of 4,300 files again", kept: true, lists: true, ready: script(tarScript), do: script(tarScript), goals: ratio(overlayfs, 1.3, 1.3)},
 		{name: "grepcold", long: true, title: "grep -r in 6,900 headers", cold: true, do: script(grepScript)},
 		{name: "grep", long: true, title: "grep -r in 6,900 headers of a new mount", warmup: true, do: script(grepScript), goals: ratio(overlayfs, 1.25, 1.05)},
-		{name: "grepagain", long: true, title: "grep -r in 6,900 headers again", kept: true, ready: twice(script(grepScript)), do: script(grepScript), goals: ratio(overlayfs, 1.25, 1.05)},
+		{name: "grepagain", long: true, title: "grep -r in 6,900 headers again", kept: true, lists: true, ready: script(grepScript), do: script(grepScript), goals: ratio(overlayfs, 1.25, 1.05)},
 	}
 }
 
@@ -156,9 +152,9 @@ func (s *stage) programWorks() []fsWork {
 	return []fsWork{
 		{name: "exec", title: "/bin/true, 500 times", kept: true, ready: inside(1, "/bin/true"), do: inside(500, "/bin/true"), goals: ratio(overlayfs, 1.3, 1.3)},
 		{name: "python", long: true, title: "python imports 8 modules, 5 times", kept: true, ready: python(1), do: python(5), goals: ratio(overlayfs, 1.15, 1.15)},
-		{name: "gcc", title: "gcc -c, 40 times", kept: true, ready: gcc(1), do: gcc(40), goals: ratio(overlayfs, 1.15, 1.15)},
+		{name: "gcc", long: true, title: "gcc -c, 40 times", kept: true, ready: gcc(1), do: gcc(40), goals: ratio(overlayfs, 1.15, 1.15)},
 		{name: "gitfirst", long: true, title: "git status of a new mount", fresh: true, warmup: true, copies: repo, do: status},
-		{name: "git", title: "git status again", fresh: true, copies: repo, ready: steps(status, status), do: status},
+		{name: "git", title: "git status again", fresh: true, lists: true, copies: repo, ready: status, do: status},
 	}
 }
 
@@ -172,7 +168,7 @@ func (s *stage) crowdWorks() []fsWork {
 	many := 40<<20 + 250*975_000.0
 	return []fsWork{
 		{name: "readdircold", long: true, title: "names of a folder of 100,000", image: listed, cold: true, do: list},
-		{name: "readdir", title: "names of a folder of 100,000 again", image: listed, kept: true, ready: twice(list), do: list},
+		{name: "readdir", title: "names of a folder of 100,000 again", image: listed, kept: true, lists: true, ready: list, do: list},
 		{
 			name: "memory", title: "find of the whole tree, for the server's memory", do: script(walkScript), without: []string{native, overlayfs},
 			goals: atMost(serverMemory, 40<<20, 40<<20),

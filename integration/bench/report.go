@@ -1,16 +1,20 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"unio/integration/peers"
 )
 
 // report is the JSON form of a run.
@@ -52,6 +56,28 @@ func thisMachine(scratch string) machine {
 	return m
 }
 
+// peerVersions are what the peers that are there say of themselves. The kernel's are with
+// the kernel.
+func peerVersions(ctx context.Context) map[string]string {
+	found := map[string]string{}
+	for name, args := range map[string][]string{
+		"dockerd": {"--version"}, "podman": {"--version"}, "runc": {"--version"}, "buildah": {"--version"}, "umoci": {"--version"},
+		"skopeo": {"--version"}, "fuse-overlayfs": {"--version"}, "unionfs": {"-V"}, "docker-registry": {"--version"},
+	} {
+		if out, err := peers.Run(ctx, name, args...); err == nil {
+			found[name] = lineOf(out, name)
+		}
+	}
+	return found
+}
+
+// lineOf is the first line with a word in it, or else the first: FUSE servers tell of their
+// libraries before.
+func lineOf(text, word string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return lines[max(0, slices.IndexFunc(lines, func(line string) bool { return strings.Contains(line, word) }))]
+}
+
 func filesystemName(magic int64) string {
 	names := map[int64]string{
 		unix.EXT4_SUPER_MAGIC: "ext4", unix.XFS_SUPER_MAGIC: "xfs", unix.BTRFS_SUPER_MAGIC: "btrfs", unix.TMPFS_MAGIC: "tmpfs",
@@ -74,6 +100,16 @@ func cpuModel() string {
 
 func (m machine) String() string {
 	return fmt.Sprintf("Linux %s, %d × %s, %s of memory, scratch on %s", m.Kernel, m.CPUs, m.CPU, showBytes(float64(m.Memory)), m.Disk)
+}
+
+// idle is the number of workloads that nobody ran.
+func (r *report) idle() (n int) {
+	for _, res := range r.Results {
+		if res.idle() {
+			n++
+		}
+	}
+	return n
 }
 
 func (r *report) save(o options) error {
@@ -148,6 +184,11 @@ func (r *result) heading() string {
 	return r.Name + ": " + r.Title + cold
 }
 
+// idle tells whether nobody ran.
+func (r *result) idle() bool {
+	return !slices.ContainsFunc(r.Lines, func(l *line) bool { return l.Missing == "" })
+}
+
 // print writes a workload's part of the table.
 func (r *result) print(w io.Writer) {
 	fmt.Fprintln(w, r.heading())
@@ -159,7 +200,10 @@ func (r *result) print(w io.Writer) {
 		}
 	}
 	_ = t.Flush() // errors of w show in the line after
-	for _, l := range r.Lines {
+	for i, l := range r.Lines {
+		if i > 0 && r.idle() {
+			break // one line says it for all
+		}
 		if l.Missing != "" {
 			fmt.Fprintf(w, "  %s is left out: %s\n", l.Name, l.Missing)
 		} else if len(l.Failed) > 0 {

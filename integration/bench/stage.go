@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"unio/integration/peers"
 )
 
@@ -27,6 +29,7 @@ type stage struct {
 	podman   *peers.Podman
 	registry *peers.Registry
 	absent   map[string]error // tools that cannot run
+	unmade   map[string]error // images that could not be made
 	number   int              // of the last mount
 	making   time.Duration    // what the making of images took
 	ring     string           // what the parameter enable_uring was at the start
@@ -54,13 +57,52 @@ func newStage(o options, say io.Writer) (*stage, error) {
 		}
 		o.cache = filepath.Join(dir, "unio-bench")
 	}
-	s := &stage{options: o, binary: binary, pictures: map[string]*picture{}, absent: map[string]error{}, say: say}
+	s := &stage{options: o, binary: binary, pictures: map[string]*picture{}, absent: map[string]error{}, unmade: map[string]error{}, say: say}
 	text, err := os.ReadFile(ringParameter)
 	if err == nil {
 		s.ring = strings.TrimSpace(string(text))
 	}
-	s.scratch, err = os.MkdirTemp(o.dir, "unio-bench-")
-	return s, err
+	if err := s.makeScratch(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// room is what images and scratch folder take of the disk, half of it each, in bytes.
+const room = 12 << 30
+
+// makeScratch makes the scratch folder. It is on the disk of the images, unless one asks for
+// another: /tmp is in memory on many machines, where nothing is cold and links do not lead.
+func (s *stage) makeScratch() error {
+	if err := os.MkdirAll(s.cache, 0o755); err != nil {
+		return err
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(s.cache, &fs); err != nil {
+		return &os.PathError{Op: "statfs", Path: s.cache, Err: err}
+	}
+	if free := int64(fs.Bavail) * fs.Bsize; !s.tiny && free < room {
+		s.note("%s are free in %s: may be too little, images and runs together take %s", showBytes(float64(free)), s.cache, showBytes(room))
+	}
+	dir := s.dir
+	if dir == "" {
+		dir = os.TempDir()
+		if deviceOf(dir) != deviceOf(s.cache) {
+			dir = s.cache
+		}
+	}
+	var err error
+	s.scratch, err = os.MkdirTemp(dir, "unio-bench-")
+	return err
+}
+
+// deviceOf is the number of the filesystem that a path is on; 0: not known.
+func deviceOf(path string) uint64 {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) != nil {
+		return 0
+	}
+	return st.Dev
 }
 
 func (s *stage) path(name string) string { return filepath.Join(s.scratch, name) }

@@ -16,6 +16,9 @@ import (
 // toolWorks compare unio with the tools that keep and change images.
 func (s *stage) toolWorks() []workload {
 	k := &kit{stage: s, image: "localhost/bench:tools"}
+	if s.quick {
+		k.image = rootImage
+	}
 	list := []workload{
 		k.load(), k.save(), k.importRoot(), k.commitSmall(), k.commitLarge(), k.commitMany(), k.remove(), k.diff(),
 		k.startImage(), k.startContainer(), k.build(), k.push(),
@@ -56,7 +59,8 @@ type kit struct {
 	rooted  bool   // all have rootImage
 }
 
-// prepare gives the image to every tool, once.
+// prepare gives the image to every tool, once. The workloads of the quick form do with
+// a root of one layer.
 func (k *kit) prepare(ctx context.Context) error {
 	if k.archive != "" {
 		return nil
@@ -64,6 +68,11 @@ func (k *kit) prepare(ctx context.Context) error {
 	p, err := k.debian(ctx)
 	if err != nil {
 		return err
+	}
+	if k.quick {
+		k.absent["umoci"] = errNotWanted
+		_, _ = k.needDocker(ctx), k.needPodman() // it is noted
+		return k.giveRoot(ctx)
 	}
 	if err := k.makeImage(ctx, p); err != nil {
 		return err

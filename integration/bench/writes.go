@@ -25,7 +25,7 @@ func (s *stage) changeWorks() []fsWork {
 	many, thousand := []string{"srv/many"}, []string{"srv/thousand"}
 	return []fsWork{
 		{
-			name: "copyup", title: "one byte into a file of 1 GiB from below", fresh: true, without: []string{native}, memory: largeMemory,
+			name: "copyup", title: "one byte into a file of 1 GiB from below", fresh: true, without: []string{native},
 			do: func(ctx context.Context, t *trial) error {
 				return t.client(ctx, "onebyte", filepath.Join(t.dir, "srv/large"))
 			},
