@@ -71,12 +71,12 @@ func (k *kit) loadEngines(ctx context.Context, archive string) {
 
 // commit lets all tools commit a container in which one file is new each round.
 func (k *kit) commit(c commitSpec) workload {
-	dir, bundle, tag := k.path(c.name), k.path("bundle-"+c.name), "localhost/"+c.name+":1"
+	dir, bundle, tag := k.path(c.name), k.path("bundle-commit"), "localhost/"+c.name+":1"
 	ours := contestant{name: "unio", work: k.unioStep(c.store, "commit", "-q", c.name, tag)}
 	// The store may be that of an image that is made only when the work is prepared.
 	ours.disk = func() (int64, error) { return folderUse(c.store()) }
 	w := workload{
-		name: c.name, title: c.title, goals: c.goals,
+		name: c.name, title: c.title, goals: c.goals, prepare: k.give,
 		contestants: []contestant{
 			ours.after(once(k.unioStep(c.store, "mount", "--name", c.name, c.image, dir))).after(k.change(c, dir)),
 			k.commitOf("docker", c, tag).takes(k.dockerData()), k.commitOf("podman", c, tag).takes(k.podmanData()),
@@ -84,9 +84,18 @@ func (k *kit) commit(c commitSpec) workload {
 	}
 	if c.umoci {
 		w.contestants = append(w.contestants, k.tool("umoci repack", "umoci", "repack", "--image", k.path("layout")+":"+c.name, bundle).takes(k.path("layout")).
-			after(once(does("umoci", "unpack", "--image", k.path("layout")+":bench", bundle))).after(k.change(c, filepath.Join(bundle, "rootfs"))))
+			after(k.unpack).after(k.change(c, filepath.Join(bundle, "rootfs"))))
 	}
 	return w
+}
+
+// unpack unpacks the image for umoci, once for all commits.
+func (k *kit) unpack(ctx context.Context, t *trial) error {
+	bundle := k.path("bundle-commit")
+	if _, err := os.Stat(filepath.Join(bundle, "umoci.json")); err == nil {
+		return nil
+	}
+	return t.run(ctx, "umoci", "unpack", "--image", k.path("layout")+":bench", bundle)
 }
 
 // commitOf lets an engine commit.

@@ -15,7 +15,7 @@ import (
 const (
 	someMemory = 64 << 20  // bytes; for work on many small files
 	keptMemory = 16 << 20  // for programs alone, where all that they read is there already
-	fileMemory = 512 << 20 // for images of tools
+	fileMemory = 256 << 20 // for images of tools
 	// largeMemory is for large files, which stand in the page cache twice: as the
 	// union's and as those below it. More would be reported before it is used.
 	largeMemory = 1 << 30

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -55,12 +56,11 @@ type kit struct {
 	*stage
 	image   string
 	archive string // the image as a docker archive; empty: not made yet
-	layout  string // and as an OCI layout, tag bench
 	rooted  bool   // all have rootImage
 }
 
-// prepare gives the image to every tool, once. The workloads of the quick form do with
-// a root of one layer.
+// prepare gives the image to unio, once, and as archive and OCI layout to whom wants
+// these, and starts the engines. The workloads of the quick form do with a root of one layer.
 func (k *kit) prepare(ctx context.Context) error {
 	if k.archive != "" {
 		return nil
@@ -69,40 +69,62 @@ func (k *kit) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	_, _ = k.needDocker(ctx), k.needPodman() // it is noted
 	if k.quick {
 		k.absent["umoci"] = errNotWanted
-		_, _ = k.needDocker(ctx), k.needPodman() // it is noted
 		return k.giveRoot(ctx)
 	}
-	if err := k.makeImage(ctx, p); err != nil {
+	dir, err := k.cached(ctx, k.recipe(p))
+	if err != nil {
 		return err
 	}
-	archive := k.path("image.tar")
-	if _, err := k.unio(ctx, p.store, "save", "-o", archive, k.image); err != nil {
+	archive := filepath.Join(dir, "image.tar")
+	if _, err := k.unio(ctx, p.store, "load", "-q", "-i", archive); err != nil {
 		return err
 	}
-	k.layout = k.path("layout")
-	k.loadInto(ctx, "skopeo", func(ctx context.Context) error {
-		_, err := peers.Run(ctx, "skopeo", "copy", "-q", "docker-archive:"+archive, "oci:"+k.layout+":bench")
+	if err := os.Symlink(archive, k.path("image.tar")); err != nil {
 		return err
-	})
-	if k.absent["skopeo"] != nil || !k.wants("umoci") {
-		k.absent["umoci"] = orError(k.absent["skopeo"], errNotWanted)
 	}
-	if k.needDocker(ctx) == nil {
-		k.loadInto(ctx, "docker", func(ctx context.Context) error {
-			_, err := k.docker.Run(ctx, "load", "-q", "-i", archive)
-			return err
-		})
-	}
-	if k.needPodman() == nil {
-		k.loadInto(ctx, "podman", func(ctx context.Context) error {
-			_, err := k.podman.Run(ctx, "load", "-q", "-i", archive)
-			return err
-		})
-	}
+	k.makeLayout(ctx, archive)
 	k.archive = archive
 	return nil
+}
+
+// makeLayout makes the OCI layout for skopeo and umoci.
+func (k *kit) makeLayout(ctx context.Context, archive string) {
+	if !k.wants("umoci") && !k.wants("skopeo") {
+		k.absent["umoci"], k.absent["skopeo"] = errNotWanted, errNotWanted
+		return
+	}
+	_, k.absent["skopeo"] = peers.Run(ctx, "skopeo", "copy", "-q", "docker-archive:"+archive, "oci:"+k.path("layout")+":bench")
+	k.absent["umoci"] = k.absent["skopeo"]
+}
+
+// give has the engines load the image that have it not. One that does not take it is left out.
+func (k *kit) give(ctx context.Context) error {
+	if k.quick {
+		return nil
+	}
+	for _, name := range []string{"docker", "podman"} {
+		if k.absent[name] != nil || k.engineStep(name, "image", "inspect", k.image)(ctx, &trial{}) == nil {
+			continue
+		}
+		k.absent[name] = k.engineStep(name, "load", "-q", "-i", k.archive)(ctx, &trial{})
+	}
+	return nil
+}
+
+// recipe makes the archive, out of the realistic image.
+func (k *kit) recipe(p *picture) recipe {
+	text := fmt.Sprint(filepath.Base(filepath.Dir(p.lower)), firstLayer, toolLayers())
+	return recipe{name: "tools", text: text, make: func(ctx context.Context, dir string) error {
+		store := filepath.Join(dir, "store")
+		if err := k.makeImage(ctx, p, store); err != nil {
+			return err
+		}
+		_, err := k.unio(ctx, store, "save", "-o", filepath.Join(dir, "image.tar"), k.image)
+		return errors.Join(err, os.RemoveAll(store))
+	}}
 }
 
 // firstLayer packs what the image begins with, and toolLayers are what containers add
@@ -117,8 +139,8 @@ func toolLayers() []string {
 	}
 }
 
-// makeImage makes the image; in the smoke test it is the root alone.
-func (k *kit) makeImage(ctx context.Context, p *picture) error {
+// makeImage makes the image in a store; in the smoke test it is the root alone.
+func (k *kit) makeImage(ctx context.Context, p *picture, store string) error {
 	var err error
 	root := k.path("first.tar")
 	if k.tiny {
@@ -129,43 +151,33 @@ func (k *kit) makeImage(ctx context.Context, p *picture) error {
 	if err != nil {
 		return err
 	}
-	if _, err := k.unio(ctx, p.store, "import", "-q", root, k.image); err != nil || k.tiny {
+	if _, err := k.unio(ctx, store, "import", "-q", root, k.image); err != nil || k.tiny {
 		return err
 	}
-	at := k.path("making")
 	for _, script := range toolLayers() {
-		if _, err := k.unio(ctx, p.store, "mount", "--name", "making", k.image, at); err != nil {
-			return err
-		}
-		err := (&trial{}).runIn(ctx, p.flat, "sh", "-ec", script, at)
-		if err == nil {
-			_, err = k.unio(ctx, p.store, "commit", "-q", "making", k.image)
-		}
-		_, downErr := k.unio(ctx, p.store, "umount", at)
-		if err = errors.Join(err, downErr); err != nil {
-			return err
-		}
-		if _, err := k.unio(ctx, p.store, "rm", "making"); err != nil {
+		if err := k.addLayer(ctx, p, store, script); err != nil {
 			return err
 		}
 	}
-	return nil
+	return os.Remove(root)
 }
 
-func orError(err, otherwise error) error {
+// addLayer commits what a script does, which finds the realistic image in its folder and the
+// container in $0.
+func (k *kit) addLayer(ctx context.Context, p *picture, store, script string) error {
+	at := k.path("making")
+	if _, err := k.unio(ctx, store, "mount", "--name", "making", k.image, at); err != nil {
+		return err
+	}
+	err := (&trial{}).runIn(ctx, p.flat, "sh", "-ec", script, at)
 	if err == nil {
-		return otherwise
+		_, err = k.unio(ctx, store, "commit", "-q", "making", k.image)
+	}
+	_, downErr := k.unio(ctx, store, "umount", at)
+	if err = errors.Join(err, downErr); err == nil {
+		_, err = k.unio(ctx, store, "rm", "making")
 	}
 	return err
-}
-
-// loadInto gives the image to a tool; one that does not take it is left out.
-func (k *kit) loadInto(ctx context.Context, tool string, load func(context.Context) error) {
-	if !k.wants(tool) {
-		k.absent[tool] = errNotWanted
-	} else if err := load(ctx); err != nil {
-		k.absent[tool] = err
-	}
 }
 
 // store is unio's store of this run.
@@ -275,12 +287,14 @@ func (c contestant) after(s step) contestant {
 func (k *kit) load() workload {
 	store, bundle, archive := k.path("load-store"), k.path("bundle"), k.path("image.tar")
 	ours := contestant{name: "unio", work: k.unioStep(func() string { return store }, "load", "-q", "-i", archive)}
+	engine := func(name string) contestant {
+		return k.engine(name, "load", "-q", "-i", archive).after(func(ctx context.Context, t *trial) error { return k.forget(ctx, t, name, k.image) })
+	}
 	return workload{
 		name: "load", title: "load a docker archive",
 		contestants: []contestant{
 			ours.removed(store).takes(store),
-			k.engine("docker", "load", "-q", "-i", archive).takes(k.dockerData()).after(k.engineStep("docker", "rmi", "-f", k.image)),
-			k.engine("podman", "load", "-q", "-i", archive).takes(k.podmanData()).after(k.engineStep("podman", "rmi", "-f", k.image)),
+			engine("docker").takes(k.dockerData()), engine("podman").takes(k.podmanData()),
 			k.tool("umoci unpack", "umoci", "unpack", "--image", k.path("layout")+":bench", bundle).removed(bundle).takes(bundle),
 		},
 		goals: []goal{{of: "unio", against: "podman", bound: 0.22}, {of: "unio", against: "docker", bound: 0.14}},
@@ -290,7 +304,7 @@ func (k *kit) load() workload {
 func (k *kit) save() workload {
 	out := k.path("saved.tar")
 	return workload{
-		name: "save", title: "save the image to a docker archive",
+		name: "save", title: "save the image to a docker archive", prepare: k.give,
 		contestants: []contestant{
 			k.ours("save", "-o", out, k.image).removed(out),
 			k.engine("docker", "save", "-o", out, k.image).removed(out),
