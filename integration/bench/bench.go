@@ -48,7 +48,7 @@ func (s *stage) runAll(ctx context.Context, w io.Writer) (*report, error) {
 	for i, work := range list {
 		s.note("%s", work.name)
 		res, err := s.timed(ctx, work, func() time.Duration {
-			return (s.limit - s.used(r.Started)) / time.Duration(len(list)-i)
+			return (s.limit - s.used(r.Started)) * time.Duration(work.weight()) / time.Duration(weightOf(list[i:]))
 		})
 		if err != nil {
 			return r, err
@@ -89,6 +89,24 @@ func (s *stage) printNames(w io.Writer) {
 // used is the time since the start without that for making images.
 func (s *stage) used(start time.Time) time.Duration { return time.Since(start) - s.making }
 
+// tight is a share of the time that is not enough for three rounds of most workloads.
+const tight = 5 * time.Second
+
+// weight is how much of the time a workload has, compared with others: tools take long.
+func (w workload) weight() int {
+	if w.heavy {
+		return 2
+	}
+	return 1
+}
+
+func weightOf(list []workload) (sum int) {
+	for _, w := range list {
+		sum += w.weight()
+	}
+	return sum
+}
+
 // cannotRun is the result of a workload that could not be prepared.
 func (w workload) cannotRun(ctx context.Context, why error) (*result, error) {
 	if ctx.Err() != nil {
@@ -116,8 +134,11 @@ func (s *stage) timed(ctx context.Context, w workload, share func() time.Duratio
 	}
 	ready := time.Since(start) - (s.making - making)
 	p := pace{rounds: s.rounds, least: s.least, limit: share(), hasty: s.tiny}
-	if p.limit <= 0 { // the machine is slow: all workloads rather than all rounds
+	switch { // where the machine is slow: all workloads rather than all rounds
+	case p.limit <= 0:
 		p.least = 1
+	case p.limit < tight*time.Duration(w.weight()):
+		p.least = min(p.least, 2)
 	}
 	r, err := w.run(ctx, p)
 	if r != nil {

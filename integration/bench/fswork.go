@@ -112,7 +112,7 @@ func (r *fsRun) contestant() contestant {
 		return r.view.servers(ctx)
 	}
 	if r.work.fresh {
-		c.disk = func() (int64, error) { return diskUse(r.view.upper) }
+		c.disk = r.stage.written(func() (int64, error) { return diskUse(r.view.upper) })
 	}
 	c.requests = func(ctx context.Context) (map[string]int64, error) {
 		if r.view.requests == nil {

@@ -18,7 +18,7 @@ const (
 	fileMemory = 256 << 20 // for images of tools
 	// largeMemory is for large files, which stand in the page cache twice: as the
 	// union's and as those below it. More would be reported before it is used.
-	largeMemory = 1 << 30
+	largeMemory = 512 << 20
 )
 
 // settleMemory has the memory for a run in the machine.

@@ -21,11 +21,11 @@ const cheap = 1200 * time.Millisecond
 
 // dear is what a peer may take of a workload before its rounds end, if they leave
 // no doubt: who needs many times as long is told from ours by fewer.
-const dear = 6 * time.Second
+const dear = 4 * time.Second
 
 // plain is how far a peer's rounds are from what a goal allows, all on the same side, when
 // more of them would tell nothing.
-const plain = 2.0
+const plain = 1.5
 
 // course is a workload being run.
 type course struct {

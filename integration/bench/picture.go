@@ -135,7 +135,9 @@ func (s *stage) cached(ctx context.Context, r recipe) (string, error) {
 	if err := r.make(ctx, making); err != nil {
 		return "", errors.Join(err, peers.UnmountBelow(making), os.RemoveAll(making))
 	}
-	unix.Sync()
+	if !s.tiny {
+		unix.Sync()
+	}
 	return dir, os.Rename(making, dir)
 }
 

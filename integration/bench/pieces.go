@@ -26,7 +26,7 @@ func (s *stage) pieceWorks() []fsWork {
 	random.ready = func(ctx context.Context, t *trial) error { // holes would be another thing
 		return t.client(ctx, "write", filepath.Join(t.dir, "written"), fmt.Sprint(s.scale(20_000)), "4096")
 	}
-	large := one("seqwrite", "write 512 MiB in pieces of 1 MiB", "write", 512, 1<<20, atMost(throughput, 1500e6, 1500e6))
+	large := one("seqwrite", "write 256 MiB in pieces of 1 MiB", "write", 256, 1<<20, atMost(throughput, 1500e6, 1500e6))
 	large.memory, large.long = largeMemory, true
 	return []fsWork{
 		large,

@@ -59,9 +59,9 @@ func (s *stage) stormWorks() []fsWork {
 	for _, threads := range []string{"1", "2", "8"} {
 		lstat := s.storm("lstat", "names", threads)
 		open := s.storm("open", "files", threads)
-		cold := fsWork{name: "lstat" + threads, title: "lstat of every third file, threads: " + threads, cold: true, long: threads != "8", do: lstat}
+		cold := fsWork{name: "lstat" + threads, title: "lstat of every fifth file, threads: " + threads, cold: true, long: threads != "8", do: lstat}
 		warm := fsWork{
-			name: "open" + threads, title: "open, read 4 KiB, close of every third file again, threads: " + threads,
+			name: "open" + threads, title: "open, read 4 KiB, close of every fifth file again, threads: " + threads,
 			kept: true, ready: open, do: open, long: true, goals: ratio(overlayfs, 1, 1),
 		}
 		if threads == "8" {
@@ -74,11 +74,11 @@ func (s *stage) stormWorks() []fsWork {
 	return list
 }
 
-// storm makes a step of a client that takes a third of a list of names of the realistic
+// storm makes a step of a client that takes a fifth of a list of names of the realistic
 // image: all folders have their share in it.
 func (s *stage) storm(op, list, threads string) step {
 	return func(ctx context.Context, t *trial) error {
-		part, err := s.every(3, s.pictures["debian"], list)
+		part, err := s.every(5, s.pictures["debian"], list)
 		if err != nil {
 			return err
 		}
@@ -112,9 +112,9 @@ func (s *stage) every(nth int, p *picture, list string) (string, error) {
 
 // part is how much of the large file is read, in bytes: twice as much, above and below
 // the union, is what settleMemory can have ready.
-const part = 512 << 20
+const part = 256 << 20
 
-// largeWorks read the first half of the file of 1 GiB.
+// largeWorks read the first quarter of the file of 1 GiB.
 func (s *stage) largeWorks() []fsWork {
 	large := func(op string, args ...string) step {
 		return func(ctx context.Context, t *trial) error {
@@ -123,12 +123,12 @@ func (s *stage) largeWorks() []fsWork {
 	}
 	warm, cold := fmt.Sprint(s.scale(50_000)), fmt.Sprint(s.scale(2_000))
 	return []fsWork{
-		{name: "seqreadcold", long: true, title: "sequential read of 512 MiB", cold: true, memory: largeMemory, do: large("seqread")},
-		{name: "seqread", long: true, title: "sequential read of 512 MiB again", kept: true, ready: large("seqread"), do: large("seqread"), goals: ratio(overlayfs, 1.4, 1.4)},
+		{name: "seqreadcold", long: true, title: "sequential read of 256 MiB", cold: true, memory: largeMemory, do: large("seqread")},
+		{name: "seqread", long: true, title: "sequential read of 256 MiB again", kept: true, ready: large("seqread"), do: large("seqread"), goals: ratio(overlayfs, 1.4, 1.4)},
 		{name: "randreadcold", long: true, title: "random reads of 4 KiB, " + cold, cold: true, do: large("randread", cold)},
 		{name: "randread", long: true, title: "random reads of 4 KiB again, " + warm, kept: true, ready: large("seqread"), do: large("randread", warm)},
-		{name: "mmapcold", long: true, title: "512 MiB read through a mapping", cold: true, memory: largeMemory, do: large("mmap")},
-		{name: "mmap", title: "512 MiB read through a mapping again", kept: true, ready: large("mmap"), do: large("mmap")},
+		{name: "mmapcold", long: true, title: "256 MiB read through a mapping", cold: true, memory: largeMemory, do: large("mmap")},
+		{name: "mmap", title: "256 MiB read through a mapping again", kept: true, ready: large("mmap"), do: large("mmap")},
 	}
 }
 

@@ -65,7 +65,10 @@ func (s *stage) debian(ctx context.Context) (*picture, error) {
 	d := &debianRecipe{stage: s, packages: "python3 libboost-dev", hundred: s.scale(100) * 2, large: 1 << 30}
 	if s.tiny {
 		d.packages, d.large = "", 16<<20
-		for _, pattern := range []string{"./var/lib/apt/lists/*", "*lto*", "*san.so*", "*.a", "./usr/share/locale", "*/share/perl", "*-linux-gnu/perl", "*/git-core/*", "*/zoneinfo", "./usr/share/doc"} {
+		for _, pattern := range []string{
+			"./var/lib/apt/lists/*", "*lto*", "*san.so*", "*.a", "./usr/share/locale", "*/share/perl", "*-linux-gnu/perl", "*/git-core/*", "*/zoneinfo", "./usr/share/doc",
+			"./usr/share/man", "./var/lib/dpkg/info", "*/libperl*", "*/bin/perl*", "*gprofng*", "*/bin/*-ld.gold", "*/bin/*-dwp", "*/bin/scalar", "*/bin/git-shell",
+		} {
 			d.leave = append(d.leave, "--exclude="+pattern)
 		}
 	} else {

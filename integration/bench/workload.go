@@ -19,6 +19,7 @@ type workload struct {
 	rounds      int                             // at most; 0: the run's
 	memory      int64                           // bytes that a run will fill, about; 0: little
 	long        bool                            // left out of the quick form
+	heavy       bool                            // it takes longer than most
 	warm        bool                            // getting ready has read what a run needs: the first counts
 	prepare     func(ctx context.Context) error // once, before the first round; may be nil
 	contestants []contestant                    // ours first: ratios are against the first that runs
