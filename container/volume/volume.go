@@ -124,6 +124,7 @@ func (s *Store) publish(v *Volume) error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return err
 	}
+	s.sweep()
 	temp, err := os.MkdirTemp(s.dir, tempPrefix)
 	if err != nil {
 		return err
@@ -150,6 +151,27 @@ func (s *Store) publish(v *Volume) error {
 // tempPrefix starts the names of folders that are being made or removed; no
 // volume is called so.
 const tempPrefix = ".tmp-"
+
+// tempAge is how old such a folder is when it counts as left by a crash. Making
+// one takes milliseconds, and where removing one takes longer two can do it.
+const tempAge = 10 * time.Minute
+
+// sweep removes what crashes have left, which may be all the files of a volume.
+// What cannot be removed now has another turn at the next change.
+func (s *Store) sweep() {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return // whoever changes something says so
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), tempPrefix) {
+			continue
+		}
+		if fi, err := e.Info(); err == nil && time.Since(fi.ModTime()) > tempAge {
+			_ = os.RemoveAll(filepath.Join(s.dir, e.Name()))
+		}
+	}
+}
 
 func (v *Volume) save() error {
 	data, err := json.MarshalIndent(v, "", "  ")
@@ -223,6 +245,7 @@ func (s *Store) Remove(name string, users []string) error {
 	if len(users) > 0 {
 		return &message{fmt.Sprintf("remove %s: volume is in use - [%s]", name, strings.Join(users, ", ")), ErrInUse}
 	}
+	s.sweep()
 	temp, err := os.MkdirTemp(s.dir, tempPrefix)
 	if err != nil {
 		return fmt.Errorf("remove volume %s: %w", name, err)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 func must(t *testing.T, err error) {
@@ -75,6 +76,32 @@ func TestNames(t *testing.T) {
 	}
 	if _, err := s.Create(CreateOptions{Name: "../x"}); !errors.Is(err, ErrName) {
 		t.Errorf("a path: %v", err)
+	}
+}
+
+// TestLeftOvers has what a kill leaves in the middle of a removal, and what another
+// process is at just now.
+func TestLeftOvers(t *testing.T) {
+	t.Parallel()
+	s := Open(t.TempDir())
+	for _, name := range []string{tempPrefix + "old", tempPrefix + "new"} {
+		must(t, os.MkdirAll(filepath.Join(s.dir, name, "vol/_data/folder"), 0o700))
+	}
+	hours := time.Now().Add(-2 * tempAge)
+	must(t, os.Chtimes(filepath.Join(s.dir, tempPrefix+"old"), hours, hours))
+	_, err := s.Create(CreateOptions{Name: "data"})
+	must(t, err)
+	var left []string
+	entries, err := os.ReadDir(s.dir)
+	must(t, err)
+	for _, e := range entries {
+		left = append(left, e.Name())
+	}
+	if got, want := strings.Join(left, " "), tempPrefix+"new data"; got != want {
+		t.Errorf("there are %q, want %q", got, want)
+	}
+	if list, err := s.List(); err != nil || len(list) != 1 {
+		t.Errorf("listed: %v, %v", list, err)
 	}
 }
 
