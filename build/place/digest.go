@@ -26,12 +26,13 @@ type hasher struct {
 	sum   digest.Digester
 	first map[source.FileID]int // where a file with several names came first
 	n     int
+	buf   []byte // for all files: a new one each would be most of the work with small files
 }
 
 // newHasher forgets what an earlier digest found: it may be out of date.
 func newHasher(ctx context.Context, c *Copy) *hasher {
 	c.sums = map[fileKey]digest.Digest{}
-	return &hasher{ctx: ctx, c: c, sum: digest.SHA256.Digester()}
+	return &hasher{ctx: ctx, c: c, sum: digest.SHA256.Digester(), buf: make([]byte, 128<<10)}
 }
 
 // match digests one match. Of an archive that is unpacked the bytes say all.
@@ -88,7 +89,7 @@ func (h *hasher) entry(key fileKey, rel string, e *source.Entry, t source.Tree) 
 	}
 	defer f.Close()
 	sum := digest.SHA256.Digester()
-	if _, err := io.Copy(sum.Hash(), contextReader{h.ctx, f}); err != nil {
+	if _, err := io.CopyBuffer(sum.Hash(), contextReader{h.ctx, f}, h.buf); err != nil {
 		return fmt.Errorf("read %s: %w", key.name, err)
 	}
 	d := sum.Digest()

@@ -273,7 +273,7 @@ func (w *wanted) readLimits(c *cli.Context) error {
 		r.PidsLimit = &pids
 	}
 	if n := int64(c.Int("memory-swappiness")); n < -1 || n > 100 {
-		return plainly(fmt.Errorf("unio: invalid value: %d. Valid memory swappiness range is 0-100", n))
+		return fmt.Errorf("invalid value: %d. Valid memory swappiness range is 0-100", n)
 	} else if n >= 0 {
 		r.MemorySwappiness = &n
 	}

@@ -45,7 +45,8 @@ func TestParseMount(t *testing.T) {
 		"type=bind,src=/a,dst=/b,ro":              "{bind /a /b true map[] map[]}",
 		"source=v,target=/b":                      "{volume v /b false map[] map[]}",
 		"type=tmpfs,destination=/t,tmpfs-size=1m": "{tmpfs  /t false map[tmpfs-size:1m] map[]}",
-		"type=foo,dst=/b":                         `mount type unknown: "foo"`,
+		"type=foo,dst=/b":                         "{foo  /b false map[] map[]}",
+		"type=tmpfs,source=x,dst=/b":              "{tmpfs x /b false map[] map[]}",
 		"type=bind,src=/a":                        "target is required",
 		"type=bind,foo=1":                         "unexpected key 'foo' in 'foo=1'",
 		"type=bind,ro=x,dst=/a":                   "invalid value for ro: x in 'ro=x'",
@@ -90,7 +91,7 @@ func TestParsePorts(t *testing.T) {
 func TestParseRestart(t *testing.T) {
 	for text, want := range map[string]string{
 		"": "{no 0}", "always": "{always 0}", "on-failure:3": "{on-failure 3}",
-		"on-failure:x": "maximum retry count must be an integer",
+		"on-failure:x": "invalid restart policy format: maximum retry count must be an integer",
 		"always:3":     "maximum retry count cannot be used with restart policy 'always'",
 	} {
 		p, err := parseRestart(text)

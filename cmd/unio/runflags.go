@@ -4,10 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 
 	"github.com/docker/go-units"
 	"github.com/urfave/cli/v2"
+
+	"unio/container/runspec"
 )
 
 // checkedFlag is a flag whose values are looked at while the command line is
@@ -59,6 +62,32 @@ func checkEnv(v string) error {
 	return nil
 }
 
+func checkLabel(v string) error {
+	if strings.HasPrefix(v, "=") || v == "" {
+		return fmt.Errorf("invalid label '%s': empty name", v)
+	}
+	return nil
+}
+
+// checkSysctl knows what belongs to the namespaces of a container (docker,
+// opts/opts.go).
+func checkSysctl(v string) error {
+	own := []string{
+		"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni",
+		"kernel.shm_rmid_forced",
+	}
+	name, _, given := strings.Cut(v, "=")
+	if given && (slices.Contains(own, name) || strings.HasPrefix(name, "net.") || strings.HasPrefix(name, "fs.mqueue.")) {
+		return nil
+	}
+	return fmt.Errorf("sysctl '%s' is not allowed", v)
+}
+
+func checkMount(v string) error {
+	_, err := parseMount(v)
+	return err
+}
+
 func checkUlimit(v string) error {
 	_, err := units.ParseUlimit(v)
 	return err
@@ -102,7 +131,7 @@ func identityFlags() []cli.Flag {
 		&cli.StringFlag{Name: "cidfile", Usage: "Write the container ID to the file"},
 		&cli.StringFlag{Name: "entrypoint", Usage: "Overwrite the default ENTRYPOINT of the image"},
 		&cli.BoolFlag{Name: "init", Usage: "Run an init inside the container that forwards signals\nand reaps processes"},
-		&cli.StringSliceFlag{Name: "label", Aliases: []string{"l"}, Usage: "Set meta data on a container"},
+		&checkedSlice{StringSliceFlag: &cli.StringSliceFlag{Name: "label", Aliases: []string{"l"}, Usage: "Set meta data on a container"}, check: checkLabel},
 		&cli.StringSliceFlag{Name: "label-file", Usage: "Read in a line delimited file of labels"},
 		&cli.StringFlag{Name: "log-driver", Usage: "Logging driver for the container: json-file or none"},
 		&cli.StringSliceFlag{Name: "log-opt", Usage: "Log driver options: max-size, max-file"},
@@ -146,7 +175,7 @@ func limitFlags() []cli.Flag {
 // surroundingFlags shape what a container sees.
 func surroundingFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringSliceFlag{Name: "add-host", Usage: "Add a custom host-to-IP mapping (host:ip)"},
+		&checkedSlice{StringSliceFlag: &cli.StringSliceFlag{Name: "add-host", Usage: "Add a custom host-to-IP mapping (host:ip)"}, check: runspec.CheckHost},
 		&cli.StringSliceFlag{Name: "cap-add", Usage: "Add Linux capabilities"},
 		&cli.StringSliceFlag{Name: "cap-drop", Usage: "Drop Linux capabilities"},
 		&cli.StringFlag{Name: "cgroupns", Usage: "Cgroup namespace to use (host|private)"},
@@ -159,14 +188,14 @@ func surroundingFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "group-add", Usage: "Add additional groups to join"},
 		&cli.StringFlag{Name: "hostname", Aliases: []string{"h"}, Usage: "Container host name"},
 		&cli.StringFlag{Name: "ipc", Usage: "IPC mode to use"},
-		&cli.StringSliceFlag{Name: "mount", Usage: "Attach a filesystem mount to the container"},
+		&checkedSlice{StringSliceFlag: &cli.StringSliceFlag{Name: "mount", Usage: "Attach a filesystem mount to the container"}, check: checkMount},
 		&cli.StringFlag{Name: "network", Aliases: []string{"net"}, Usage: "Network of the container: host (the default) or none"},
 		&cli.StringFlag{Name: "pid", Usage: "PID namespace to use"},
 		&cli.StringSliceFlag{Name: "publish", Aliases: []string{"p"}, Usage: "Accepted with a warning: the container has the host's\nnetwork"},
 		&cli.BoolFlag{Name: "publish-all", Aliases: []string{"P"}, Usage: "Likewise"},
 		&cli.BoolFlag{Name: "read-only", Usage: "Mount the container's root filesystem as read only"},
 		&cli.StringSliceFlag{Name: "security-opt", Usage: "Security Options"},
-		&cli.StringSliceFlag{Name: "sysctl", Usage: "Sysctl options"},
+		&checkedSlice{StringSliceFlag: &cli.StringSliceFlag{Name: "sysctl", Usage: "Sysctl options"}, check: checkSysctl},
 		&cli.StringSliceFlag{Name: "tmpfs", Usage: "Mount a tmpfs directory"},
 		&cli.StringFlag{Name: "userns", Usage: "User namespace to use"},
 		&cli.StringFlag{Name: "uts", Usage: "UTS namespace to use"},

@@ -124,10 +124,6 @@ func parseMount(text string) (*container.MountSpec, error) {
 		return nil, errors.New("type is required")
 	case m.Target == "":
 		return nil, errors.New("target is required")
-	case !slices.Contains([]string{"bind", "volume", "tmpfs"}, m.Type):
-		return nil, fmt.Errorf("mount type unknown: %q", m.Type)
-	case m.Type == "tmpfs" && m.Source != "":
-		return nil, errors.New("invalid mount config for type \"tmpfs\": field Source must not be specified")
 	}
 	return m, nil
 }
@@ -162,9 +158,14 @@ func pointOf(spec *container.MountSpec) (*container.MountPoint, error) {
 			return m, volume.CheckName(m.Name)
 		}
 	case "tmpfs":
+		if spec.Source != "" {
+			return fail(errors.New("field Source must not be specified"))
+		}
 		mode, err := tmpfsMode(spec.Options)
 		m.Mode = mode
 		return m, err
+	default:
+		return fail(errors.New("mount type unknown"))
 	}
 	return m, nil
 }

@@ -112,21 +112,35 @@ func (o *NetOptions) resolvConf(host []byte) []byte {
 // addHosts appends the lines of --add-host.
 func addHosts(hosts []byte, extra []string) ([]byte, error) {
 	for _, text := range extra {
-		name, ip, found := strings.Cut(text, "=")
-		if !found {
-			name, ip, found = strings.Cut(text, ":")
-		}
-		if !found || name == "" {
-			return nil, fmt.Errorf("bad format for add-host: %q", text)
-		}
-		if ip == "host-gateway" { // the network is the host's own
-			ip = "127.0.0.1"
-		}
-		addr, err := netip.ParseAddr(strings.Trim(ip, "[]"))
+		name, addr, err := parseHost(text)
 		if err != nil {
-			return nil, fmt.Errorf("invalid IP address in add-host: %q", ip)
+			return nil, err
 		}
 		hosts = fmt.Appendf(hosts, "%s\t%s\n", addr, name)
 	}
 	return hosts, nil
+}
+
+// CheckHost looks at one --add-host.
+func CheckHost(text string) error {
+	_, _, err := parseHost(text)
+	return err
+}
+
+// parseHost reads NAME:IP or NAME=IP.
+func parseHost(text string) (name string, addr netip.Addr, err error) {
+	name, ip, found := strings.Cut(text, "=")
+	if !found {
+		name, ip, found = strings.Cut(text, ":")
+	}
+	if !found || name == "" {
+		return "", addr, fmt.Errorf("bad format for add-host: %q", text)
+	}
+	if ip == "host-gateway" { // the network is the host's own
+		ip = "127.0.0.1"
+	}
+	if addr, err = netip.ParseAddr(strings.Trim(ip, "[]")); err != nil {
+		return "", addr, fmt.Errorf("invalid IP address in add-host: %q", ip)
+	}
+	return name, addr, nil
 }

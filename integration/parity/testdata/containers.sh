@@ -21,6 +21,12 @@ docker run -a stdin -d test/box:1 true
 docker run --rm --network none --memory x test/box:1 true
 ~run-prefix docker run --rm --network none --cpus 1000 test/box:1 true 2>&1 | sed -E "s/\b$(nproc)(\.00| CPUs)/N\1/g"
 docker run --rm --network none -e =x test/box:1 true
+docker run --rm --network none --label =x test/box:1 true
+docker run --rm --network none --add-host foo test/box:1 true
+docker run --rm --network none --sysctl foo=1 test/box:1 true
+docker run --rm --network none --mount foo=bar,dst=/x test/box:1 true
+~run-prefix docker run --rm --network none --mount type=foo,dst=/x test/box:1 true
+~run-prefix docker run --rm --network none --memory-swappiness 101 test/box:1 true
 ~run-prefix docker run --rm --network none --cap-add FOO test/box:1 true
 ~run-prefix docker run --rm --network none --restart always test/box:1 true
 ~run-prefix docker run --network none --restart foo test/box:1 true
