@@ -66,7 +66,10 @@ func buildRunFlags() []cli.Flag {
 
 // buildLimits reads buildRunFlags.
 func buildLimits(c *cli.Context) (o runspec.Options, err error) {
-	o.Ulimits, o.SecurityOpts = c.StringSlice("ulimit"), c.StringSlice("security-opt")
+	o.Ulimits = c.StringSlice("ulimit")
+	if o.SecurityOpts, err = readProfiles(c.StringSlice("security-opt")); err != nil {
+		return o, err
+	}
 	r := &o.Resources
 	r.CPUPeriod, r.CPUQuota, r.CPUShares = int64(c.Int("cpu-period")), int64(c.Int("cpu-quota")), int64(c.Int("cpu-shares"))
 	r.CPUSet, r.MemSet = c.String("cpuset-cpus"), c.String("cpuset-mems")
@@ -136,7 +139,7 @@ func (e *env) runStep(ctx context.Context, p *dockerfile.Program, set stepSettin
 	if err != nil {
 		return 0, err
 	}
-	for _, warning := range runner.Warnings(spec.Linux.Resources) {
+	for _, warning := range runner.Warnings(spec.Linux) {
 		fmt.Fprintf(p.Output, " ---> [Warning] %s\n", warning)
 	}
 	proc, err := runner.Start(ctx, runner.Options{

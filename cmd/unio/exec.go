@@ -81,9 +81,18 @@ func execSpec(c *cli.Context, found *container.Container) (*specs.Spec, error) {
 	o := supervise.Options(found, fmt.Sprintf("/proc/%d/root", found.State.Pid()), nil)
 	o.Args, o.SetEntrypoint = c.Args().Tail(), true
 	o.Env, o.User, o.Workdir, o.TTY = env, c.String("user"), c.String("workdir"), c.Bool("tty")
-	o.Privileged = o.Privileged || c.Bool("privileged")
 	o.Devices, o.Ulimits = nil, nil
-	return runspec.New(found.Config, o)
+	spec, err := runspec.New(found.Config, o)
+	if err != nil || o.Privileged || !c.Bool("privileged") {
+		return spec, err
+	}
+	// The filter of system calls stays the container's own, as in docker.
+	filter := spec.Linux.Seccomp
+	o.Privileged = true
+	if spec, err = runspec.New(found.Config, o); err == nil {
+		spec.Linux.Seccomp = filter
+	}
+	return spec, err
 }
 
 // execution is one run of exec.

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"unio/container"
+	"unio/container/seccomp"
 )
 
 func infoCommand() *cli.Command {
@@ -117,7 +118,7 @@ func (e *env) systemInfo(c *cli.Context) (*systemInfo, error) {
 		Plugins: pluginInfo{Volume: []string{"local"}, Network: []string{"host", "none"}, Log: []string{"json-file"}},
 		Debug:   e.debug, SystemTime: time.Now().Format(time.RFC3339Nano), LoggingDriver: "json-file",
 		CgroupDriver: "cgroupfs", CgroupVersion: cgroupVersion(), IndexServerAddress: "https://index.docker.io/v1/",
-		Labels: []string{}, SecurityOptions: []string{}, Warnings: []string{}, DefaultRuntime: "unio", LiveRestoreEnabled: true,
+		Labels: []string{}, SecurityOptions: securityOptions(), Warnings: []string{}, DefaultRuntime: "unio", LiveRestoreEnabled: true,
 	}
 	i.Swarm.LocalNodeState, i.ClientInfo.Version = "inactive", i.ServerVersion
 	i.count(list, mounts)
@@ -191,6 +192,7 @@ func (i *systemInfo) text() string {
 	line("  ", "Log", strings.Join(i.Plugins.Log, " "))
 	line(" ", "Swarm", i.Swarm.LocalNodeState)
 	line(" ", "Default Runtime", i.DefaultRuntime)
+	i.securityText(&b)
 	line(" ", "Kernel Version", i.KernelVersion)
 	line(" ", "Operating System", i.OperatingSystem)
 	line(" ", "OSType", i.OSType)
@@ -206,6 +208,34 @@ func (i *systemInfo) text() string {
 	b.WriteString(" Insecure Registries:\n  127.0.0.0/8\n")
 	line(" ", "Live Restore Enabled", i.LiveRestoreEnabled)
 	return b.String()
+}
+
+// securityOptions names what keeps programs in their containers, in docker's
+// form: fields NAME=VALUE, the name of the option first.
+func securityOptions() []string {
+	var list []string
+	if seccomp.Supported() {
+		list = append(list, "name=seccomp,profile=builtin")
+	}
+	if os.Geteuid() != 0 {
+		list = append(list, "name=rootless")
+	}
+	return append(list, "name=cgroupns")
+}
+
+// securityText is docker's layout of the same.
+func (i *systemInfo) securityText(b *strings.Builder) {
+	b.WriteString(" Security Options:\n")
+	for _, option := range i.SecurityOptions {
+		for _, field := range strings.Split(option, ",") {
+			name, value, _ := strings.Cut(field, "=")
+			if name == "name" {
+				fmt.Fprintf(b, "  %s\n", value)
+			} else {
+				fmt.Fprintf(b, "   %s: %s\n", strings.ToUpper(name[:1])+name[1:], value)
+			}
+		}
+	}
 }
 
 // osName is what /etc/os-release calls this system (os-release(5)).

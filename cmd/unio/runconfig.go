@@ -307,7 +307,7 @@ func (w *wanted) readSurroundings(c *cli.Context) error {
 	h.ExtraHosts, h.GroupAdd = c.StringSlice("add-host"), c.StringSlice("group-add")
 	h.CgroupnsMode, h.IpcMode, h.PidMode = c.String("cgroupns"), c.String("ipc"), c.String("pid")
 	h.UTSMode, h.UsernsMode, h.NetworkMode = c.String("uts"), c.String("userns"), c.String("network")
-	h.ReadonlyRootfs, h.SecurityOpt = c.Bool("read-only"), c.StringSlice("security-opt")
+	h.ReadonlyRootfs = c.Bool("read-only")
 	h.PublishAllPorts, h.VolumesFrom = c.Bool("publish-all"), c.StringSlice("volumes-from")
 	if h.UsernsMode != "" && h.UsernsMode != "host" {
 		return errors.New("--userns: invalid USER mode")
@@ -329,10 +329,8 @@ func (w *wanted) readSurroundings(c *cli.Context) error {
 		}
 		h.Tmpfs[dir] = options
 	}
-	for _, o := range h.SecurityOpt {
-		if !strings.ContainsAny(o, "=:") && o != "no-new-privileges" {
-			return fmt.Errorf("Invalid --security-opt: %q", o) //lint:ignore ST1005 docker's words
-		}
+	if err := setSecurity(h, c.StringSlice("security-opt")); err != nil {
+		return err
 	}
 	for _, v := range c.StringSlice("volume") {
 		if !slices.Contains(w.volumes, v) { // the same twice is once, as with docker

@@ -62,8 +62,21 @@ func (c *child) become() error {
 	if err := c.changeUser(&p.User); err != nil {
 		return err
 	}
-	if caps != nil {
-		if err := c.setCaps(caps); err != nil {
+	return c.confine()
+}
+
+// confine gives up what is left of our privileges. A filter of system calls
+// comes as late as may be, since what follows it has to be allowed by it: after
+// no_new_privs, or without that while there is CAP_SYS_ADMIN (seccomp(2)).
+func (c *child) confine() error {
+	p := c.Spec.Process
+	if c.Filter != nil && !p.NoNewPrivileges {
+		if err := c.filterAsRoot(); err != nil {
+			return err
+		}
+	}
+	if p.Capabilities != nil {
+		if err := c.setCaps(p.Capabilities); err != nil {
 			return err
 		}
 	}
@@ -72,8 +85,32 @@ func (c *child) become() error {
 			return fmt.Errorf("set no_new_privs: %w", err)
 		}
 	}
-	return c.tie()
+	if err := c.tie(); err != nil {
+		return err
+	}
+	if c.Filter != nil && p.NoNewPrivileges {
+		return c.filter()
+	}
+	return nil
 }
+
+// filterAsRoot installs the filter with a privilege that the program may not
+// have; another user's is dormant since the change of users.
+func (c *child) filterAsRoot() error {
+	if caps := c.Spec.Process.Capabilities; caps != nil {
+		const admin = 1 << unix.CAP_SYS_ADMIN
+		err := c.capset(capMask(caps.Effective)|admin, capMask(caps.Permitted)|admin, capMask(caps.Inheritable))
+		if err != nil {
+			return fmt.Errorf("keep CAP_SYS_ADMIN for the seccomp filter: %w", err)
+		}
+	}
+	return c.filter()
+}
+
+// filter puts what becomes the program under the filter. An init can be reached
+// by programs of the container, so all of it is; one who joins cannot, and may
+// need calls of its other threads that the profile has no word of.
+func (c *child) filter() error { return c.Filter.Install(c.Init) }
 
 // newKeyring leaves the keys of the caller's session behind (session-keyring(7)).
 // A kernel without keys, or a user with too many keyrings, is no reason to fail.

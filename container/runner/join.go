@@ -10,7 +10,8 @@ import (
 )
 
 // Exec runs a further program in the namespaces and cgroups of a process, which
-// is that of a container. Of the Spec, Process says what; Linux is not used.
+// is that of a container. Of the Spec, Process says what, and Linux.Seccomp under
+// which filter; the rest is not used.
 // [Process.Wait] gives the program's code.
 func Exec(ctx context.Context, pid int, o Options) (*Process, error) {
 	if o.Spec == nil || o.Spec.Process == nil || len(o.Spec.Process.Args) == 0 {

@@ -18,7 +18,7 @@ func execIn(t *testing.T, p *Process, spec *specs.Spec, script string) result {
 	program := *spec.Process
 	program.Args = []string{"sh", "-c", script}
 	e, err := Exec(t.Context(), p.Pid(), Options{
-		Spec: &specs.Spec{Process: &program}, Stdout: outW, Command: []string{"/proc/self/exe", "runner"},
+		Spec: &specs.Spec{Process: &program, Linux: spec.Linux}, Stdout: outW, Command: []string{"/proc/self/exe", "runner"},
 	})
 	outW.Close()
 	out := collect(outR)

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"unio/container/runspec"
+	"unio/container/seccomp"
 )
 
 // job is what the child is told, in JSON, over its control socket.
@@ -31,6 +32,8 @@ type job struct {
 	StrictCwd  bool
 	Remap      bool // the namespace's users are mapped from outside
 	Late       []late
+	// Filter is what Spec.Linux.Seccomp has become.
+	Filter *seccomp.Filter
 }
 
 // outcome is what the child says before the program runs.
@@ -202,6 +205,9 @@ func (l *launch) talk(control *os.File) error {
 	if err != nil {
 		return err
 	}
+	if err := l.compileFilter(); err != nil {
+		return err
+	}
 	if err := instruct(control, &l.job); err != nil {
 		return err
 	}
@@ -226,6 +232,22 @@ func (l *launch) talk(control *os.File) error {
 			return &StartError{got.Code, errors.New(got.Error)}
 		}
 	}
+}
+
+// compileFilter turns the profile of system calls into what the kernel takes. It
+// is done here since the child has just been started, and takes longer to begin.
+func (l *launch) compileFilter() (err error) {
+	linux := l.job.Spec.Linux
+	if linux == nil || linux.Seccomp == nil || !seccomp.Supported() {
+		return nil
+	}
+	if l.job.Filter, err = seccomp.Compile(linux.Seccomp); err != nil {
+		return err
+	}
+	spec, without := *l.job.Spec, *linux
+	without.Seccomp, spec.Linux = nil, &without // hundreds of names less to send
+	l.job.Spec = &spec
+	return nil
 }
 
 // instruct sends the job, and its end: a child that let go of the socket with

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"unio/container/inroot"
+	"unio/container/seccomp"
 )
 
 // limit is one thing that a container may use only so much of.
@@ -178,11 +179,14 @@ func (l *limit) set(h *hierarchy, dir string) error {
 	return nil
 }
 
-// Warnings says in docker's words which limits of a spec cannot be set here.
-func Warnings(r *specs.LinuxResources) []string {
+// Warnings says in docker's words what of a spec cannot be had here.
+func Warnings(linux *specs.Linux) []string {
 	var list []string
+	if linux.Seccomp != nil && !seccomp.Supported() {
+		list = append(list, "seccomp is not enabled in your kernel, running container without default profile")
+	}
 	all := hierarchies()
-	for _, l := range limitsOf(r) {
+	for _, l := range limitsOf(linux.Resources) {
 		if h := findController(all, l.controller); h == nil || !l.possible(h) {
 			list = append(list, l.warning)
 		}

@@ -55,7 +55,7 @@ func TestWarnings(t *testing.T) {
 	t.Parallel()
 	weight := uint16(300)
 	r := &specs.LinuxResources{BlockIO: &specs.LinuxBlockIO{Weight: &weight}}
-	if list := Warnings(r); len(list) > 0 {
+	if list := Warnings(&specs.Linux{Resources: r}); len(list) > 0 {
 		var log strings.Builder
 		o := &Options{
 			ID: testID + "0007", Log: slog.New(slog.NewTextHandler(&log, nil)),
@@ -68,7 +68,7 @@ func TestWarnings(t *testing.T) {
 			t.Errorf("warnings %q, but logged: %q", list, log.String())
 		}
 	}
-	if list := Warnings(&specs.LinuxResources{}); len(list) > 0 {
+	if list := Warnings(&specs.Linux{}); len(list) > 0 {
 		t.Errorf("warnings without limits: %q", list)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"unio/container/inroot"
+	"unio/container/seccomp"
 )
 
 // An OCI runtime runs in the foreground as the parent of the container: it
@@ -79,6 +80,10 @@ func (r *ociRun) writeBundle() error {
 		spec.Mounts = append(spec.Mounts, specs.Mount{
 			Destination: f.Path, Type: "bind", Source: name, Options: []string{"bind", "rprivate"},
 		})
+	}
+	if spec.Linux != nil && spec.Linux.Seccomp != nil && !seccomp.Supported() {
+		linux := *spec.Linux
+		linux.Seccomp, spec.Linux = nil, &linux // with a warning, see Warnings
 	}
 	data, err := json.Marshal(&spec)
 	if err != nil {

@@ -49,7 +49,7 @@ type Options struct {
 	// ID names the container's cgroup and, with a Runtime, its state there.
 	ID string
 	// Spec describes the container; Spec.Root.Path is the mounted union. For
-	// [Exec], Spec.Process alone counts.
+	// [Exec], Spec.Process and Spec.Linux.Seccomp alone count.
 	Spec *specs.Spec
 	// Files are mounted over paths of the root.
 	Files []runspec.File

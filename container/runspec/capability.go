@@ -41,8 +41,7 @@ func allCapabilities() ([]string, error) {
 
 func capName(c capability.Cap) string { return "CAP_" + strings.ToUpper(c.String()) }
 
-// setCapabilities applies --cap-add, --cap-drop, --privileged and
-// --security-opt no-new-privileges.
+// setCapabilities applies --cap-add, --cap-drop and --privileged.
 func setCapabilities(spec *specs.Spec, _ *imagestore.RunConfig, o *Options) error {
 	list, err := o.capabilities()
 	if err != nil {
@@ -53,7 +52,7 @@ func setCapabilities(spec *specs.Spec, _ *imagestore.RunConfig, o *Options) erro
 	if p.User.UID == 0 { // others get theirs from the files they run
 		p.Capabilities.Effective, p.Capabilities.Permitted = list, list
 	}
-	return setSecurity(spec, o)
+	return nil
 }
 
 // capabilities is the set that is left of the default one. ALL in both lists
@@ -111,37 +110,4 @@ func normalize(flag string, names []string) ([]string, error) {
 		list = append(list, c)
 	}
 	return list, nil
-}
-
-// setSecurity reads --security-opt. What would need a security module is
-// accepted where it asks for less than there is anyway.
-func setSecurity(spec *specs.Spec, o *Options) error {
-	for _, opt := range o.SecurityOpts {
-		name, value, found := strings.Cut(opt, "=")
-		if !found {
-			name, value, _ = strings.Cut(opt, ":") // docker's older form
-		}
-		switch name {
-		case "no-new-privileges":
-			if value != "" && value != "true" && value != "false" {
-				return fmt.Errorf("invalid --security-opt 2: %q", opt)
-			}
-			spec.Process.NoNewPrivileges = value != "false"
-		case "seccomp", "apparmor", "label", "systempaths":
-			if err := spareSecurity(spec, name, value); err != nil {
-				return err
-			}
-		default:
-			return fmt.Errorf("invalid --security-opt 2: %q", opt)
-		}
-	}
-	return nil
-}
-
-func spareSecurity(_ *specs.Spec, name, value string) error {
-	switch {
-	case value == "unconfined", name == "label" && value == "disable":
-		return nil
-	}
-	return fmt.Errorf("--security-opt %s=%s is not supported: only %s=unconfined is", name, value, name)
 }

@@ -94,7 +94,7 @@ func setMounts(spec *specs.Spec, _ *imagestore.RunConfig, o *Options) error {
 		openUp(spec)
 		return nil
 	}
-	spec.Linux.MaskedPaths, spec.Linux.ReadonlyPaths = maskedPaths(), readonlyPaths()
+	spec.Linux.MaskedPaths, spec.Linux.ReadonlyPaths = MaskedPaths(), ReadonlyPaths()
 	return nil
 }
 
@@ -149,8 +149,8 @@ func openUp(spec *specs.Spec) {
 	}
 }
 
-// maskedPaths are hidden from a container (moby, oci/defaults.go).
-func maskedPaths() []string {
+// MaskedPaths are hidden from a container (moby, oci/defaults.go).
+func MaskedPaths() []string {
 	return []string{
 		"/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
 		"/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
@@ -158,7 +158,7 @@ func maskedPaths() []string {
 	}
 }
 
-// readonlyPaths can be read but not written to.
-func readonlyPaths() []string {
+// ReadonlyPaths can be read but not written to.
+func ReadonlyPaths() []string {
 	return []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
 }

@@ -5,9 +5,9 @@
 //
 // Defaults are docker's: the filesystems of a container, what is masked of
 // /proc and /sys, the capabilities, the devices, the order of the environment
-// (moby: oci/defaults.go, oci/caps/defaults.go, daemon/oci_linux.go). Two differ,
-// since there is no daemon that keeps a network: the network is the host's
-// unless "none" is asked for, and no seccomp filter is set.
+// (moby: oci/defaults.go, oci/caps/defaults.go, daemon/oci_linux.go), and so is
+// the filter of system calls, by moby's own module. One differs, since there is
+// no daemon that keeps a network: that is the host's unless "none" is asked for.
 //
 // The package reads the image's /etc/passwd and /etc/group, through package
 // inroot, and files of the host. It changes nothing and starts nothing.
@@ -43,7 +43,7 @@ type Options struct {
 
 	CapAdd, CapDrop []string
 	Privileged      bool
-	SecurityOpts    []string
+	SecurityOpts    []string // docker's, but a seccomp profile is the JSON itself
 
 	ReadOnly bool // the root filesystem
 	Mounts   []Mount
@@ -83,7 +83,7 @@ func New(image imagestore.RunConfig, o Options) (*specs.Spec, error) {
 		Domainname: o.Domainname,
 	}
 	steps := []func(*specs.Spec, *imagestore.RunConfig, *Options) error{
-		setNamespaces, setProcess, setCapabilities, setMounts, setDevices, setResources,
+		setNamespaces, setProcess, setCapabilities, setMounts, setDevices, setResources, setSecurity,
 	}
 	for _, step := range steps {
 		if err := step(spec, &image, &o); err != nil {

@@ -40,6 +40,9 @@ func Options(c *container.Container, root string, mounts []runspec.Mount) runspe
 			Swappiness: h.MemorySwappiness, KeepOnOOM: h.OomKillDisable != nil && *h.OomKillDisable,
 		},
 	}
+	if h.MaskedPaths != nil && len(h.MaskedPaths) == 0 { // nil: an older record, or privileged
+		o.SecurityOpts = append(slices.Clone(o.SecurityOpts), runspec.SystemPathsUnconfined)
+	}
 	if h.PidsLimit != nil {
 		o.Resources.Pids = *h.PidsLimit
 	}

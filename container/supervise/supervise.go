@@ -187,7 +187,7 @@ func (s *supervisor) runOptions(mounts []runspec.Mount) (*runner.Options, error)
 	if o.Runtime, err = container.Runtime(c.Host.Runtime); err != nil {
 		return nil, err
 	}
-	s.warnings = runner.Warnings(spec.Linux.Resources)
+	s.warnings = runner.Warnings(spec.Linux)
 	o.StateDir, err = s.run.RuntimeDir()
 	return o, err
 }
