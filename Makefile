@@ -23,7 +23,8 @@ LDFLAGS = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.date
 TAGS := urfave_cli_no_docs
 
 # What needs no mount of its own, and the server's tests: under the race detector.
-RACE := ./whiteout/... ./cow/... ./unionfs/... ./imagestore/... ./build/... ./container/...
+# Those that take longest come first.
+RACE := ./unionfs ./imagestore/registry ./imagestore/layer ./whiteout/... ./cow/... ./unionfs/... ./imagestore/... ./build/... ./container/...
 
 .PHONY: all build install demo test test-long test-rootless race lint fuzz bench posix clean need-build need-test need-demo need-bench
 
