@@ -244,11 +244,10 @@ func TestContainerOnTerminal(t *testing.T) {
 	o.waitFor("24 80")
 	o.waitFor("a=42")
 	o.resize(90, 30)
-	time.Sleep(100 * time.Millisecond) // the signal's way
-	o.typeKeys("stty size\r")
+	o.typeKeys("until stty size | grep 30; do sleep 0.05; done\r") // the signal has its way to go
 	o.waitFor("30 90")
-	o.typeKeys("sleep 100\r")
-	time.Sleep(200 * time.Millisecond)
+	o.typeKeys("sh -c 'echo runs=$((3+4)); exec sleep 100'\r") // says itself that the terminal is its own
+	o.waitFor("runs=7")
 	o.typeKeys("\x03echo after=$((1+1))\r")
 	o.waitFor("after=2")
 	o.typeKeys("\x10\x11")
