@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/distribution/reference"
 	"github.com/urfave/cli/v2"
 
 	"unio/container"
@@ -18,6 +17,7 @@ import (
 	"unio/container/runspec"
 	"unio/container/supervise"
 	"unio/imagestore"
+	"unio/imagestore/reference"
 	"unio/imagestore/registry"
 )
 

@@ -4,8 +4,9 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/distribution/reference"
 	"github.com/urfave/cli/v2"
+
+	"unio/imagestore/reference"
 )
 
 func tagCommand() *cli.Command {

@@ -8,7 +8,8 @@ import (
 	"strings"
 
 	"github.com/BurntSushi/toml"
-	"github.com/distribution/reference"
+
+	"unio/imagestore/reference"
 )
 
 // Config is what registries.toml says of registries:

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/distribution/reference"
+	"unio/imagestore/reference"
 )
 
 func TestConfigPlaces(t *testing.T) {
