@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -40,6 +39,9 @@ type MountOptions struct {
 	// Server is the command line, the path of the program first, of a
 	// process that calls [Store.Serve] with descriptor 3.
 	Server []string
+	// Launched is such a process that [Launch] has started already; nil: Mount
+	// starts one.
+	Launched *Launched
 	// Keeper is that of one that calls [Store.Keep]; empty: the mount ends with
 	// its server.
 	Keeper   []string
@@ -79,6 +81,11 @@ func errorKinds() map[string]error {
 // It gives ErrMounted, with a text that says where, for a container that is
 // mounted already.
 func (s *Store) Mount(ctx context.Context, o MountOptions) (*Mount, error) {
+	l := o.Launched
+	if l == nil {
+		l = Launch(o.Server)
+	}
+	defer l.Abandon()
 	m, err := s.plan(&o)
 	if err != nil {
 		return nil, err
@@ -94,7 +101,7 @@ func (s *Store) Mount(ctx context.Context, o MountOptions) (*Mount, error) {
 	if o.NoKeeper {
 		t.Keeper = nil
 	}
-	if err := start(ctx, o.Server, t); err != nil {
+	if err := start(ctx, l, t); err != nil {
 		removeMade(m.Made)
 		return nil, err
 	}
@@ -236,57 +243,23 @@ func makeDirs(dir string, mode fs.FileMode) (made []string, err error) {
 	return append(made, dir), nil
 }
 
-// maxLog is the size, in bytes, at which a log is started anew by the next
-// mount. One older log is kept.
-const maxLog = 1 << 20
-
-// openLog opens the file that a server writes to.
-func openLog(path string) (*os.File, error) {
-	if st, err := os.Stat(path); err == nil && st.Size() > maxLog {
-		if err := os.Rename(path, path+".1"); err != nil {
-			return nil, err
-		}
+// start gives a server its task and waits for its answer. A context that ends
+// ends the server, too.
+func start(ctx context.Context, l *Launched, t task) error {
+	<-l.ready
+	if l.err != nil {
+		return l.err
 	}
-	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-}
-
-// start runs the server with a task and waits for its answer. A context that
-// ends ends the server, too.
-func start(ctx context.Context, command []string, t task) error {
-	log, err := openLog(t.Mount.Log)
-	if err != nil {
-		return fmt.Errorf("open the log of the mount: %w", err)
-	}
-	defer log.Close()
-	ours, theirs, err := socketPair()
-	if err != nil {
-		return fmt.Errorf("start the mount server: %w", err)
-	}
-	defer ours.Close()
-	if err := closeOnExec(); err != nil {
-		theirs.Close()
-		return fmt.Errorf("start the mount server: %w", err)
-	}
-	cmd := &exec.Cmd{
-		Path: command[0], Args: append([]string{"unio"}, command[1:]...), Dir: "/",
-		Stdout: log, Stderr: log, ExtraFiles: withRoom(theirs),
-		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
-	}
-	err = cmd.Start()
-	theirs.Close()
-	if err != nil {
-		return fmt.Errorf("start the mount server: %w", err)
-	}
-	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })
+	stop := context.AfterFunc(ctx, func() { _ = l.cmd.Process.Signal(syscall.SIGTERM) })
 	defer stop()
-	if err := talk(ours, t); err != nil {
-		_ = cmd.Wait() // it ends by itself after an error
+	if err := talk(l.ours, t); err != nil {
+		_ = l.cmd.Wait() // it ends by itself after an error
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		return err
 	}
-	return cmd.Process.Release()
+	return l.handOver()
 }
 
 // talk sends the task and reads the answer.

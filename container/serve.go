@@ -46,12 +46,17 @@ func (s *Store) Serve(ctx context.Context, control *os.File, o ServeOptions) err
 		return err
 	}
 	closeRoom(control)
+	unionfs.PrepareProcess() // the task may still be on its way
 	got, err := readOrder(control)
 	if err != nil {
 		return err
 	}
-	unionfs.PrepareProcess()
 	t := &got.task
+	if got.Legacy == nil {
+		if err := writeLog(t.Mount.Log); err != nil {
+			return errors.Join(err, tell(control, err))
+		}
+	}
 	s.log = serverLog(t)
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)

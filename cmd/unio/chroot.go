@@ -80,12 +80,14 @@ func (e *env) enter(ctx context.Context, ref string, remove bool) (*place, error
 	} else if err != nil && strings.ContainsRune(ref, '/') && isFolder(ref) {
 		return nil, err
 	}
+	server := container.Launch(e.command("serve", "--", ref, ""))
+	defer server.Abandon()
 	t, err := e.findTarget(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
 	fresh := t.container == nil
-	m, err := e.mountTarget(ctx, t, "", container.MountOptions{Debug: e.debug})
+	m, err := e.mountTarget(ctx, t, "", container.MountOptions{Debug: e.debug, Launched: server})
 	if err != nil {
 		return nil, err
 	}

@@ -53,6 +53,8 @@ func mount(c *cli.Context) error {
 	if err := e.mountFlags(&o, c.StringSlice("options")); err != nil {
 		return err
 	}
+	o.Launched = container.Launch(e.command("serve", "--", c.Args().First(), o.Dir))
+	defer o.Launched.Abandon()
 	t, err := e.findTarget(c.Context, c.Args().First())
 	if err != nil {
 		return err
