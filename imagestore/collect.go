@@ -81,13 +81,17 @@ func (s *Store) sweepTemp(partials time.Duration) (int64, error) {
 // marks is what has to stay.
 type marks struct {
 	walked map[digest.Digest]bool // manifests and indexes that were followed
+	about  map[digest.Digest]bool // referrers that were followed, images in their own right or not
 	blobs  map[digest.Digest]bool
 	layers map[string]bool // base names in layers/
 	views  map[string]bool // base names in views/
 }
 
 func newMarks() *marks {
-	return &marks{walked: map[digest.Digest]bool{}, blobs: map[digest.Digest]bool{}, layers: map[string]bool{}, views: map[string]bool{}}
+	return &marks{
+		walked: map[digest.Digest]bool{}, about: map[digest.Digest]bool{}, blobs: map[digest.Digest]bool{},
+		layers: map[string]bool{}, views: map[string]bool{},
+	}
 }
 
 // mark walks from the references to all that they need. A manifest that

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -240,6 +241,45 @@ func TestCollectFollowsWhatIsBlobToo(t *testing.T) {
 			t.Errorf("%s was collected", d)
 		}
 	}
+}
+
+// TestCollectFollowsReferrers has one that is called a layer by another, and one
+// that is an image in its own right: each keeps all that it needs.
+func TestCollectFollowsReferrers(t *testing.T) {
+	s := newStore(t)
+	release, err := s.Hold(bg)
+	must(t, err)
+	img := addImage(t, s, "a", "x:1")
+	image := addPulled(t, s, "b", "y:1")
+	put := func(parts ...ocispec.Descriptor) ocispec.Descriptor {
+		config := []byte("{}")
+		_, err := s.Blobs().Put(bg, config)
+		must(t, err)
+		raw := manifestOf(t, config, parts...)
+		d, err := s.Blobs().Put(bg, raw)
+		must(t, err)
+		return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: d, Size: int64(len(raw))}
+	}
+	text, err := s.Blobs().Put(bg, []byte("signature"))
+	must(t, err)
+	plain := put(ocispec.Descriptor{MediaType: "text/plain", Digest: text, Size: 9})
+	// They are followed in the order of their digests: one comes before the plain one.
+	list := []ocispec.Descriptor{plain, image.Manifest}
+	for i := range 8 {
+		list = append(list, put(ocispec.Descriptor{
+			MediaType: "text/plain", Digest: plain.Digest, Size: plain.Size, Annotations: map[string]string{"n": strconv.Itoa(i)},
+		}))
+	}
+	must(t, s.AddReferrers(bg, img.Manifest.Digest, list))
+	release()
+	_, err = s.Collect(bg)
+	must(t, err)
+	for _, d := range []digest.Digest{text, plain.Digest, image.Layers[0].DiffID, image.Layers[0].Blob.Digest} {
+		if !s.HasBlob(d) {
+			t.Errorf("%s was collected", d)
+		}
+	}
+	fsckClean(t, s)
 }
 
 func TestIndexAndViewAreMadeAgain(t *testing.T) {

@@ -120,9 +120,10 @@ func (s *Store) referrerBlobs(d digest.Digest) ([]ocispec.Descriptor, error) {
 // markReferrers marks what is about a manifest, and what is about that.
 func (s *Store) markReferrers(m *marks, subject digest.Digest) {
 	for _, d := range s.Referrers(subject) {
-		if m.blobs[d.Digest] {
-			continue // an image in its own right; or a circle, as no digest can make one but a damaged record
+		if m.about[d.Digest] {
+			continue // a circle, as no digest can make one but a damaged record
 		}
+		m.about[d.Digest] = true
 		parts, err := s.referrerBlobs(d.Digest)
 		if err != nil {
 			s.log.Warn("referrer not kept", "digest", d.Digest, "err", err)
