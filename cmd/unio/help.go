@@ -79,6 +79,9 @@ or UNIO_REGISTRIES names:
 The longest prefix counts. Certificates of authorities (*.crt), and a client's own
 (NAME.cert, NAME.key), are found in /etc/docker/certs.d/HOST[:PORT], as by docker.
 Registries on this machine (loopback) need neither certificate nor TLS.
+
+What refers to an image in its registry (OCI 1.1: signatures, lists of its content)
+comes with a pull and goes with a push.
 `,
 		"storage": `The store (see unio info) is a valid OCI image layout:
 
