@@ -1,8 +1,10 @@
 package runner
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -76,12 +78,10 @@ func Freeze(id string, pids func() ([]int, error)) error {
 	return nil
 }
 
-// gatherRounds bounds how often processes that were made meanwhile are looked for.
-const gatherRounds = 100
-
-// gather moves processes in until there are no others.
+// gather moves processes in until there are no others. One that is about to end is
+// left where it is by the kernel, and gone a moment later.
 func (f *freezer) gather(pids func() ([]int, error)) error {
-	for range gatherRounds {
+	for end := time.Now().Add(freezeWait); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		all, err := pids()
 		if err != nil {
 			return err
@@ -89,7 +89,7 @@ func (f *freezer) gather(pids func() ([]int, error)) error {
 		inside := membersOf(f.dir)
 		moved := false
 		for _, pid := range all {
-			if slices.Contains(inside, pid) {
+			if slices.Contains(inside, pid) || ended(pid) {
 				continue
 			}
 			moved = true
@@ -103,6 +103,18 @@ func (f *freezer) gather(pids func() ([]int, error)) error {
 		}
 	}
 	return errors.New("there are always more processes")
+}
+
+// ended reports whether a process waits for nothing but its parent, which may be
+// stopped: the kernel moves no such process, and says nothing of it.
+func ended(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	// Behind the command, in parentheses, which may hold anything (proc(5)).
+	_, state, _ := strings.Cut(string(stat[bytes.LastIndexByte(stat, ')')+1:]), " ")
+	return strings.HasPrefix(state, "Z") || strings.HasPrefix(state, "X")
 }
 
 // await waits until all processes are stopped.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -45,6 +46,25 @@ func TestFreeze(t *testing.T) {
 		if exists(dir) {
 			t.Errorf("%s is left", dir)
 		}
+	}
+}
+
+// TestFreezeZombie stops a container with a process that has ended and that
+// nobody reaps: no cgroup takes it any more.
+func TestFreezeZombie(t *testing.T) {
+	t.Parallel()
+	root := busyboxRoot(t)
+	id := testID + "000z"
+	p, _, err := start(t, Options{ID: id, Spec: describe(t, runspec.Options{Root: root, ID: id}, "sleep 0 & exec sleep 100")})
+	must(t, err)
+	t.Cleanup(func() { RemoveCgroups(id) })
+	waitFor(t, "the zombie", func() bool {
+		return slices.ContainsFunc(children(t, p.Pid()), ended)
+	})
+	must(t, Freeze(id, func() ([]int, error) { return children(t, p.Pid()), nil }))
+	RemoveCgroups(id)
+	if code, err := p.Wait(); err != nil || code != 128+int(unix.SIGKILL) {
+		t.Errorf("the end: %d, %v", code, err)
 	}
 }
 
