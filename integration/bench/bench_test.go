@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"unio/integration/peers"
 )
 
 func TestMain(m *testing.M) {
@@ -160,5 +163,33 @@ func TestOrder(t *testing.T) {
 	c.spent[overlayfs]++
 	if next := c.next(1); len(next) != 2 || next[0].name != oursDev {
 		t.Errorf("a peer that has taken too long is not asked again: %v", next)
+	}
+	for who, millis := range map[string]int{oursDev: 9, overlayfs: 10} { // a goal of 1.0 is not decided by that
+		c.result.add(who, 0, sample{wall: time.Duration(millis) * time.Millisecond})
+	}
+	if next := c.next(1); len(next) != 3 {
+		t.Errorf("one whose next round may decide a goal is asked: %v", next)
+	}
+	c.result.add(overlayfs, 0, sample{wall: 18 * time.Millisecond})
+	if next := c.next(1); len(next) != 2 {
+		t.Errorf("one who has taken twice as long is not: %v", next)
+	}
+}
+
+// TestCannotRun wants a workload left out, with the reason, and the run to go on.
+func TestCannotRun(t *testing.T) {
+	w := workload{
+		name: "x", contestants: []contestant{{name: oursDev}, {name: overlayfs}},
+		prepare: func(context.Context) error { return fmt.Errorf("registry: %w", peers.ErrMissing) },
+	}
+	s := &stage{}
+	r, err := s.timed(context.Background(), w, func() time.Duration { return time.Second })
+	if err != nil || !r.idle() || r.Lines[1].Missing != "not available here" {
+		t.Errorf("%v, %+v", err, r)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	stop()
+	if _, err := s.timed(ctx, w, nil); err == nil {
+		t.Error("what was interrupted is at an end")
 	}
 }
