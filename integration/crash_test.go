@@ -73,7 +73,7 @@ func newRelay(t *testing.T, folders int) *relay {
 	b.env = []string{"UNIO_FAILPOINT_LOG=" + r.log, "UNIO_FAILPOINT_FILE=" + r.order}
 	r.mnt = b.mount("--name", "relay", "example/relay:1")
 	// The keeper is started when the mount answers already.
-	shell(t, b.dir, `until pgrep -f -- "--root=`+b.store()+` .*keep --"; do sleep 0.05; done; sleep 0.5`)
+	(&survivor{box: b, mnt: r.mnt}).waitKept(0)
 	t.Cleanup(func() {
 		logs, _ := filepath.Glob(filepath.Join(b.store(), "containers/*/log"))
 		for _, path := range logs {

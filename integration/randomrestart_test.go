@@ -3,7 +3,6 @@ package integration
 import (
 	"fmt"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,10 +18,8 @@ func TestRandomRestarts(t *testing.T) {
 			w := newTwin(t, 400+seed, twinImage(t, b, randomLower, "killed:0"), "")
 			w.mount = b.mount("--name", "killed", "killed:0")
 			w.check("fresh")
-			for len(b.processes("keep", w.mount)) == 0 {
-				time.Sleep(10 * time.Millisecond) // it is started when the mount answers already
-			}
-			time.Sleep(200 * time.Millisecond)
+			// Its keeper is started when the mount answers already.
+			(&survivor{box: b, mnt: w.mount}).waitKept(0)
 			for range 4 { // five deaths in a row without a request end a mount
 				w.do(30, w.everyOp())
 				must(t, unix.Kill(b.server(w.mount), unix.SIGKILL))
