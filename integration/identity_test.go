@@ -90,7 +90,6 @@ var identityScenarios = map[string]string{
 // number changes at copy-up, rename, link, commit of the running container or
 // remount; and the commit, by our mount and by umoci, has the same links.
 func TestIdentity(t *testing.T) {
-	t.Parallel()
 	b := newBox(t)
 	needTool(t, "umoci", "setfattr", "python3")
 	names := slices.Sorted(maps.Keys(identityScenarios))

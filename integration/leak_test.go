@@ -14,7 +14,6 @@ import (
 // that takes a node's last name. In the end the server has as many descriptors,
 // nodes and bytes as before, and its work folder is empty.
 func TestNothingLeaks(t *testing.T) {
-	t.Parallel()
 	rounds := 6_000
 	if long() {
 		rounds = 100_000

@@ -44,7 +44,6 @@ func twinImage(t *testing.T, b *box, script, image string) string {
 // with remounts and commits in between. Live, remounted, committed, unpacked by
 // umoci and as the lower of a second generation the tree is the folder's.
 func TestRandomTwins(t *testing.T) {
-	t.Parallel()
 	for seed := range uint64(rounds(4)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { randomTwins(t, seed, (*twin).everyOp) })
 	}
@@ -52,7 +51,6 @@ func TestRandomTwins(t *testing.T) {
 
 // TestRandomLinks is the same with hard links and little else.
 func TestRandomLinks(t *testing.T) {
-	t.Parallel()
 	for seed := range uint64(rounds(4)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { randomTwins(t, 100+seed, (*twin).linkOps) })
 	}

@@ -22,7 +22,6 @@ import (
 // it is in two places, and a commit holds what the mount shows or says in one
 // line which file's data is lost. At last everything can be removed.
 func TestRandomDamage(t *testing.T) {
-	t.Parallel()
 	for seed := range uint64(rounds(6)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { randomDamage(t, 300+seed) })
 	}
