@@ -12,6 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// shortageRest is how long a reader waits that could not take a request for want
+// of memory, so that readers do not spin while the kernel looks for some.
+const shortageRest = time.Millisecond
+
 // errGone is how read says that the mount is no more.
 var errGone = errors.New("unmounted")
 
@@ -204,6 +208,7 @@ func (p *pool) read(r *reader) (int, error) {
 			return 0, unix.EIO // 0 bytes or part of a header: not a FUSE device
 		case errors.Is(err, unix.ENOMEM):
 			p.dev.log.Warn("a request is lost for want of memory", "dir", p.dev.dir)
+			time.Sleep(shortageRest)
 		}
 		if err := failedRead(err); err != nil {
 			return 0, err
