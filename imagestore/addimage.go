@@ -8,11 +8,11 @@ import (
 	"os"
 	"time"
 
+	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"unio/imagestore/layer"
-	"unio/imagestore/reference"
 )
 
 // NewImage is an image to be added.

@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"unio/imagestore/blob"
 	"unio/imagestore/layer"
-	"unio/imagestore/reference"
 )
 
 // references checks every descriptor of index.json and all that it needs.

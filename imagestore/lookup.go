@@ -8,11 +8,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"unio/imagestore/blob"
-	"unio/imagestore/reference"
 )
 
 // manifestInfo is what lookups need of a manifest.

@@ -4,10 +4,9 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
-	"unio/imagestore/reference"
 )
 
 // Annotations of a descriptor in index.json.

@@ -8,10 +8,9 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
-	"unio/imagestore/reference"
 )
 
 // indexLimit is how large index.json may grow, in bytes: some 30,000 names.

@@ -7,11 +7,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"unio/imagestore/layer"
-	"unio/imagestore/reference"
 )
 
 // collectWait is how long a removal waits for those who add something. If

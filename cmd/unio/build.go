@@ -10,12 +10,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/distribution/reference"
 	"github.com/urfave/cli/v2"
 
 	"unio/build/dockerfile"
 	"unio/cmd/unio/progress"
 	"unio/imagestore"
-	"unio/imagestore/reference"
 	"unio/imagestore/registry"
 )
 

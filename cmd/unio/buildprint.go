@@ -11,12 +11,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/distribution/reference"
 	"github.com/urfave/cli/v2"
 
 	"unio/build/dockerfile"
 	"unio/build/output"
 	"unio/imagestore"
-	"unio/imagestore/reference"
 )
 
 // buildPrinter shows what happens in a build. Stages run at the same time; in

@@ -9,10 +9,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/distribution/reference"
 	"github.com/urfave/cli/v2"
 
 	"unio/imagestore"
-	"unio/imagestore/reference"
 )
 
 // filters are --filter arguments, name=value, in any number.

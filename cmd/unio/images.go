@@ -7,12 +7,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/distribution/reference"
 	"github.com/docker/go-units"
 	"github.com/opencontainers/go-digest"
 	"github.com/urfave/cli/v2"
 
 	"unio/imagestore"
-	"unio/imagestore/reference"
 )
 
 func imagesCommand() *cli.Command {

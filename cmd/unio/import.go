@@ -11,10 +11,10 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/distribution/reference"
 	"github.com/urfave/cli/v2"
 
 	"unio/build"
-	"unio/imagestore/reference"
 	"unio/imagestore/registry"
 )
 

@@ -8,11 +8,11 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/distribution/reference"
 	"github.com/urfave/cli/v2"
 
 	"unio/cmd/unio/progress"
 	"unio/imagestore"
-	"unio/imagestore/reference"
 	"unio/imagestore/registry"
 )
 

@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/distribution/reference"
 	"github.com/urfave/cli/v2"
 
 	"unio/cmd/unio/progress"
-	"unio/imagestore/reference"
 	"unio/imagestore/registry"
 )
 

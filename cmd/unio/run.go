@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/distribution/reference"
 	"github.com/urfave/cli/v2"
 
 	"unio/container"
@@ -17,7 +18,6 @@ import (
 	"unio/container/runspec"
 	"unio/container/supervise"
 	"unio/imagestore"
-	"unio/imagestore/reference"
 	"unio/imagestore/registry"
 )
 

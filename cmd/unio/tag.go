@@ -4,9 +4,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/distribution/reference"
 	"github.com/urfave/cli/v2"
-
-	"unio/imagestore/reference"
 )
 
 func tagCommand() *cli.Command {

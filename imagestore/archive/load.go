@@ -7,11 +7,11 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
 	"unio/imagestore"
-	"unio/imagestore/reference"
 )
 
 const actionLoad = "Loading layer"

@@ -11,13 +11,13 @@ import (
 	"path"
 	"slices"
 
+	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"unio/imagestore"
 	"unio/imagestore/blob"
-	"unio/imagestore/reference"
 )
 
 const (

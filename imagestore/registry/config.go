@@ -8,8 +8,7 @@ import (
 	"strings"
 
 	"github.com/BurntSushi/toml"
-
-	"unio/imagestore/reference"
+	"github.com/distribution/reference"
 )
 
 // Config is what registries.toml says of registries:

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"unio/imagestore/reference"
+	"github.com/distribution/reference"
 )
 
 func TestConfigPlaces(t *testing.T) {

@@ -8,10 +8,9 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/distribution/reference"
 	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/errcode"
-
-	"unio/imagestore/reference"
 )
 
 // pullError says in docker's words why a pull of ref failed.

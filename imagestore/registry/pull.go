@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 
 	"unio/imagestore"
-	"unio/imagestore/reference"
 )
 
 // PullOptions says what to pull.

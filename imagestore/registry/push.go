@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 
 	"unio/imagestore"
-	"unio/imagestore/reference"
 )
 
 // PushOptions says what to push.

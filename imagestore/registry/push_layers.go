@@ -10,13 +10,13 @@ import (
 	"slices"
 	"time"
 
+	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
 	"unio/imagestore"
-	"unio/imagestore/reference"
 )
 
 // maxMounts is how many repositories a registry is asked to take a blob from

@@ -12,10 +12,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/distribution/reference"
 	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/errcode"
-
-	"unio/imagestore/reference"
 )
 
 // hubName and hubHost: images whose reference names no registry live at
