@@ -28,6 +28,9 @@ const (
 	// askedLately is how long, in ms, a thread that has been answered may not
 	// come to run.
 	askedLately = 100
+	// askedAhead is how long, in ms, a thread may not come to run between a look
+	// at the clock and one at a slot, which another has set meanwhile.
+	askedAhead = 10_000
 	// anybody stands for several threads, and for one whose number the kernel
 	// does not know here: it is in no PID namespace of the mount's.
 	anybody = 0
@@ -43,6 +46,13 @@ func (a *asked) slot(folder uint64) *atomic.Uint64 {
 	return &a.slots[folder*0x9e3779b97f4a7c15>>56] // Fibonacci hashing
 }
 
+// lately reports whether what a slot holds was set lately, seen from now, which
+// may be earlier.
+func lately(slot uint64, now uint32) bool {
+	ago := int32(now - uint32(slot>>32))
+	return -askedAhead < ago && ago < askedLately
+}
+
 // note says that thread is about to be told the attributes of a folder. Those
 // read when there had been another number of changes may be older than one that
 // did not see this note.
@@ -51,7 +61,7 @@ func (a *asked) note(folder uint64, thread, now uint32) {
 	for {
 		old := slot.Load()
 		by := thread
-		if now-uint32(old>>32) < askedLately && uint32(old) != thread {
+		if lately(old, now) && uint32(old) != thread {
 			by = anybody
 		}
 		if slot.CompareAndSwap(old, uint64(now)<<32|uint64(by)) {
@@ -66,5 +76,5 @@ func (a *asked) change(folder uint64, thread, now uint32) bool {
 	a.changes.Add(1)
 	last := a.slot(folder).Load()
 	by := uint32(last)
-	return now-uint32(last>>32) < askedLately && (by != thread || by == anybody)
+	return lately(last, now) && (by != thread || by == anybody)
 }

@@ -31,6 +31,16 @@ func TestAsked(t *testing.T) {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
+	// The clock was looked at before the other's note, and the slot after it.
+	var late asked
+	late.note(folder, you, 2*askedLately+1)
+	if !late.change(folder, me, 2*askedLately) {
+		t.Error("an asker of the next instant is not waited for")
+	}
+	late.note(folder, me, 2*askedLately)
+	if !late.change(folder, me, 2*askedLately+1) {
+		t.Error("a late note has taken the place of another's")
+	}
 	// Long ago another asked; since then nobody but who makes the change.
 	var a asked
 	a.note(folder, you, askedLately)
