@@ -24,7 +24,8 @@ func TestRootlessContainers(t *testing.T) {
 		t.Errorf("inside: %q", out)
 	}
 	b.run("run", "-d", "--name", "one", "-v", "vol:/data", "bb", "sh", "-c", "echo kept >/data/file; sleep 1000")
-	if out := b.run("exec", "one", "id", "-u"); out != "0" {
+	if out := b.run("exec", "one", "sh", "-c", "id -u; grep Seccomp: /proc/1/status /proc/self/status"); out !=
+		"0\n/proc/1/status:Seccomp:\t2\n/proc/self/status:Seccomp:\t2" {
 		t.Errorf("exec: %q", out)
 	}
 	b.run("cp", "one:/etc/passwd", b.path("passwd"))

@@ -4,7 +4,8 @@
 // profile means here is what it means there with runc:
 //
 //   - a rule without arguments decides whatever else is said of a call; of
-//     several the first counts, and of rules with arguments the first that fits;
+//     several the first counts, and of rules with arguments the first that fits
+//     (where such overlap and disagree, libseccomp's order is its own);
 //   - two conditions on one argument are alternatives, conditions on several
 //     arguments hold together;
 //   - names that no table knows are skipped, since a profile has those of all
