@@ -183,3 +183,19 @@ func read(t *testing.T, name string) string {
 	must(t, err)
 	return strings.TrimSpace(string(data))
 }
+
+// TestFreezeEnded stops a container in which a process has ended that nobody reaps.
+func TestFreezeEnded(t *testing.T) {
+	t.Parallel()
+	root := busyboxRoot(t)
+	id := testID + "000d"
+	p, _, err := start(t, Options{ID: id, Spec: describe(t, runspec.Options{Root: root, ID: id}, "true & exec sleep 100")})
+	must(t, err)
+	t.Cleanup(func() { RemoveCgroups(id) })
+	waitFor(t, "the end of one", func() bool {
+		list := children(t, p.Pid())
+		return len(list) == 2 && strings.Contains(read(t, "/proc/"+strconv.Itoa(list[1])+"/stat"), ") Z ")
+	})
+	must(t, Freeze(id, func() ([]int, error) { return children(t, p.Pid()), nil }))
+	must(t, Thaw(id))
+}
