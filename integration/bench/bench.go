@@ -47,8 +47,9 @@ func (s *stage) runAll(ctx context.Context, w io.Writer) (*report, error) {
 	}
 	for i, work := range list {
 		s.note("%s", work.name)
-		res, err := s.timed(ctx, work, func() time.Duration {
-			return (s.limit - s.used(r.Started)) * time.Duration(work.weight()) / time.Duration(weightOf(list[i:]))
+		res, err := s.timed(ctx, work, func() (limit, hard time.Duration) {
+			left, part := s.limit-s.used(r.Started), time.Duration(weightOf(list[i:]))
+			return left * time.Duration(work.weight()) / part, (left + s.limit/4) / part
 		})
 		if err != nil {
 			return r, err
@@ -89,8 +90,8 @@ func (s *stage) printNames(w io.Writer) {
 // used is the time since the start without that for making images.
 func (s *stage) used(start time.Time) time.Duration { return time.Since(start) - s.making }
 
-// tight is a share of the time that is not enough for three rounds of most workloads.
-const tight = 5 * time.Second
+// tight is a share of all time there is, a quarter more than what is given out, that is not enough for three rounds of most workloads.
+const tight = 7 * time.Second
 
 // weight is how much of the time a workload has, compared with others: tools take long.
 func (w workload) weight() int {
@@ -120,7 +121,7 @@ func (w workload) cannotRun(ctx context.Context, why error) (*result, error) {
 }
 
 // timed prepares and runs a workload, in its share of the time.
-func (s *stage) timed(ctx context.Context, w workload, share func() time.Duration) (*result, error) {
+func (s *stage) timed(ctx context.Context, w workload, share func() (limit, hard time.Duration)) (*result, error) {
 	start, making := time.Now(), s.making
 	defer func() {
 		if err := w.close(); err != nil { // what stays is unmounted at the end
@@ -133,11 +134,12 @@ func (s *stage) timed(ctx context.Context, w workload, share func() time.Duratio
 		}
 	}
 	ready := time.Since(start) - (s.making - making)
-	p := pace{rounds: s.rounds, least: s.least, limit: share(), hasty: s.tiny}
+	limit, hard := share()
+	p := pace{rounds: s.rounds, least: s.least, limit: limit, hasty: s.tiny}
 	switch { // where the machine is slow: all workloads rather than all rounds
-	case p.limit <= 0:
+	case hard <= 0:
 		p.least = 1
-	case p.limit < tight*time.Duration(w.weight()):
+	case hard < tight:
 		p.least = min(p.least, 2)
 	}
 	r, err := w.run(ctx, p)

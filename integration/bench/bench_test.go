@@ -183,7 +183,7 @@ func TestCannotRun(t *testing.T) {
 		prepare: func(context.Context) error { return fmt.Errorf("registry: %w", peers.ErrMissing) },
 	}
 	s := &stage{}
-	r, err := s.timed(context.Background(), w, func() time.Duration { return time.Second })
+	r, err := s.timed(context.Background(), w, func() (_, _ time.Duration) { return time.Second, time.Second })
 	if err != nil || !r.idle() || r.Lines[1].Missing != "not available here" {
 		t.Errorf("%v, %+v", err, r)
 	}

@@ -74,7 +74,7 @@ func main() {
 
 func parseFlags() (o options, err error) {
 	flag.IntVar(&o.rounds, "rounds", 0, "how often each contestant runs at most (default 7, 3 with -quick)")
-	flag.DurationVar(&o.limit, "limit", 0, "time for all workloads together (default 13m, 2m20s with -quick)")
+	flag.DurationVar(&o.limit, "limit", 0, "time for all workloads together (default 12m, 2m20s with -quick); what must be may take a quarter more")
 	only := flag.String("only", "", "names of workloads, a regular expression (default: all)")
 	flag.StringVar(&o.json, "json", "", "also write the figures to this file")
 	flag.StringVar(&o.mark, "markdown", "", "also write the table to this file, as Markdown")
@@ -92,7 +92,7 @@ func parseFlags() (o options, err error) {
 
 // normal fills in what depends on the form of the run.
 func (o options) normal() options {
-	rounds, least, limit := 7, 3, 13*time.Minute
+	rounds, least, limit := 7, 3, 12*time.Minute
 	switch {
 	case o.tiny:
 		rounds, least, limit = 1, 1, time.Second
