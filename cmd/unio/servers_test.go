@@ -20,10 +20,10 @@ func cmdKillServers(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: killservers KILL|TERM")
 	}
 	var killed []int
-	for {
+	for none := 0; none < 3; { // one that is just being started has no command line for a moment
 		found := processesOf(ts.Getenv("UNIO_ROOT"), roles[args[0]])
-		if len(found) == 0 {
-			break
+		if none++; len(found) > 0 {
+			none = 0
 		}
 		for _, pid := range found {
 			_ = unix.Kill(pid, unix.SignalNum("SIG"+args[0])) // it may just have ended

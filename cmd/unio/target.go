@@ -44,25 +44,29 @@ type target struct {
 	name      string // the image as the user called it
 }
 
-// findTarget looks for a container and then for an image. When there is
-// neither, the error is about the image, as docker's is.
+// findTarget looks for a container and then for an image; but an image that is
+// called so comes before a container whose ID begins so by chance. When there
+// is neither, the error is about the image, as docker's is.
 func (e *env) findTarget(ctx context.Context, name string) (*target, error) {
-	c, err := e.containers().Lookup(name)
-	if err == nil {
+	c, noContainer := e.containers().Lookup(name)
+	if noContainer == nil && (c.ID == name || c.Name == strings.TrimPrefix(name, "/")) {
 		return &target{container: c}, nil
-	}
-	if !errors.Is(err, container.ErrNotFound) {
-		return nil, err
 	}
 	st, err := e.store()
 	if err != nil {
 		return nil, err
 	}
 	img, err := st.Lookup(ctx, name)
-	if err != nil {
+	none := errors.Is(noContainer, container.ErrNotFound)
+	switch {
+	case err == nil && (none || !strings.HasPrefix(img.ID.Encoded(), name)):
+		return &target{image: img, name: name}, nil
+	case noContainer == nil:
+		return &target{container: c}, nil
+	case none:
 		return nil, err
 	}
-	return &target{image: img, name: name}, nil
+	return nil, noContainer
 }
 
 // newContainer makes a container of an image. The store is held meanwhile, so
