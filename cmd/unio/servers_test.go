@@ -19,22 +19,39 @@ func cmdKillServers(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 || roles[args[0]] == nil {
 		ts.Fatalf("usage: killservers KILL|TERM")
 	}
-	var killed []int
 	for none := 0; none < 3; { // one that is just being started has no command line for a moment
 		found := processesOf(ts.Getenv("UNIO_ROOT"), roles[args[0]])
 		if none++; len(found) > 0 {
 			none = 0
 		}
+		var fds []int
 		for _, pid := range found {
-			_ = unix.Kill(pid, unix.SignalNum("SIG"+args[0])) // it may just have ended
+			fd, err := unix.PidfdOpen(pid, 0)
+			if err == unix.ESRCH {
+				continue // it has just ended
+			}
+			ts.Check(err)
+			_ = unix.PidfdSendSignal(fd, unix.SignalNum("SIG"+args[0]), nil, 0)
+			fds = append(fds, fd)
 		}
-		killed = append(killed, found...)
+		for _, fd := range fds {
+			ts.Check(ended(fd))
+		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	// What is ending has no command line any more, but keeps what it has open for a moment.
-	for _, pid := range killed {
-		for runs(pid) {
-			time.Sleep(20 * time.Millisecond)
+}
+
+// ended waits until a process has ended with all its threads: the first of them
+// may be gone from lists while others still hold what the process had open.
+func ended(pidfd int) error {
+	defer unix.Close(pidfd)
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, -1)
+		if n > 0 {
+			return nil
+		}
+		if err != nil && err != unix.EINTR {
+			return err
 		}
 	}
 }
@@ -51,14 +68,4 @@ func processesOf(root string, roles []string) (pids []int) {
 		}
 	}
 	return pids
-}
-
-// runs tells whether there is a process that has not ended (field 3 of proc_pid_stat(5)).
-func runs(pid int) bool {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return false
-	}
-	rest := string(text[strings.LastIndexByte(string(text), ')')+1:])
-	return !strings.HasPrefix(strings.TrimSpace(rest), "Z")
 }
