@@ -106,7 +106,8 @@ func (f *freezer) gather(pids func() ([]int, error)) error {
 }
 
 // ended reports whether a process waits for nothing but its parent, which may be
-// stopped: the kernel moves no such process, and says nothing of it.
+// stopped: the kernel moves no such process, and says nothing of it. One whose
+// first thread alone has ended still runs.
 func ended(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -114,7 +115,8 @@ func ended(pid int) bool {
 	}
 	// Behind the command, in parentheses, which may hold anything (proc(5)).
 	_, state, _ := strings.Cut(string(stat[bytes.LastIndexByte(stat, ')')+1:]), " ")
-	return strings.HasPrefix(state, "Z") || strings.HasPrefix(state, "X")
+	threads, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	return len(threads) <= 1 && (strings.HasPrefix(state, "Z") || strings.HasPrefix(state, "X"))
 }
 
 // await waits until all processes are stopped.

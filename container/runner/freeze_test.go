@@ -42,11 +42,7 @@ func TestFreeze(t *testing.T) {
 	if code, err := p.Wait(); err != nil || code != 128+int(unix.SIGKILL) {
 		t.Errorf("the end: %d, %v", code, err)
 	}
-	for _, dir := range cgroupDirs(id) {
-		if exists(dir) {
-			t.Errorf("%s is left", dir)
-		}
-	}
+	noCgroups(t, id)
 }
 
 // TestFreezeZombie stops a container with a process that has ended and that
@@ -164,6 +160,16 @@ func TestMemoryHabits(t *testing.T) {
 	}
 }
 
+// noCgroups checks that a container has left no cgroup.
+func noCgroups(t *testing.T, id string) {
+	t.Helper()
+	for _, dir := range cgroupDirs(id) {
+		if exists(dir) {
+			t.Errorf("%s is left", dir)
+		}
+	}
+}
+
 // children lists a process and those below it.
 func children(t *testing.T, pid int) []int {
 	t.Helper()
@@ -182,20 +188,4 @@ func read(t *testing.T, name string) string {
 	data, err := os.ReadFile(name)
 	must(t, err)
 	return strings.TrimSpace(string(data))
-}
-
-// TestFreezeEnded stops a container in which a process has ended that nobody reaps.
-func TestFreezeEnded(t *testing.T) {
-	t.Parallel()
-	root := busyboxRoot(t)
-	id := testID + "000d"
-	p, _, err := start(t, Options{ID: id, Spec: describe(t, runspec.Options{Root: root, ID: id}, "true & exec sleep 100")})
-	must(t, err)
-	t.Cleanup(func() { RemoveCgroups(id) })
-	waitFor(t, "the end of one", func() bool {
-		list := children(t, p.Pid())
-		return len(list) == 2 && strings.Contains(read(t, "/proc/"+strconv.Itoa(list[1])+"/stat"), ") Z ")
-	})
-	must(t, Freeze(id, func() ([]int, error) { return children(t, p.Pid()), nil }))
-	must(t, Thaw(id))
 }

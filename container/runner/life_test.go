@@ -218,11 +218,7 @@ func TestHostPIDs(t *testing.T) {
 		must(t, err)
 		waitFor(t, "the end of "+word, func() bool { return gone(pid) })
 	}
-	for _, dir := range cgroupDirs(id) {
-		if exists(dir) {
-			t.Errorf("%s is left", dir)
-		}
-	}
+	noCgroups(t, id)
 }
 
 // TestLimits sets limits and looks at what the kernel says of them, in the
@@ -260,11 +256,7 @@ func TestLimits(t *testing.T) {
 	if r := finish(); r.out != "100\n200\n33554432\nno\n" {
 		t.Errorf("limits of the shell: %q %q", r.out, r.stderr)
 	}
-	for _, dir := range cgroupDirs(id) {
-		if exists(dir) {
-			t.Errorf("%s is left", dir)
-		}
-	}
+	noCgroups(t, id)
 }
 
 // TestMemoryLimit lets a program take more memory than it may.
@@ -311,11 +303,7 @@ func TestCancel(t *testing.T) {
 	if canceled == 0 {
 		t.Error("no start was given up in time: the test tests nothing")
 	}
-	for _, dir := range cgroupDirs(id) {
-		if exists(dir) {
-			t.Errorf("%s is left", dir)
-		}
-	}
+	noCgroups(t, id)
 	if after := list(t, root); after != before {
 		t.Errorf("left:\n%s\nwas:\n%s", after, before)
 	}
